@@ -1,0 +1,1 @@
+"""Detection, fitting, tracking and rendering of faces; imports no ROS."""

@@ -1,0 +1,170 @@
+"""Every setting once: default, description, range, and whether it may change while running.
+
+The nodes declare their parameters from these records, the command line its options, and a test
+holds the YAML files in ``config/`` against them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from tddfa_ros.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is known of one setting beside its default.
+
+    Attributes
+    ----------
+    description : one sentence, with the unit
+    minimum, maximum : inclusive range of a number, or None
+    choices : the allowed values of a string (of each entry, for a comma-separated list), or empty
+    runtime : whether it may change while the pipeline runs
+    """
+
+    description: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    runtime: bool = False
+
+
+def option(default: Any, description: str, **about: Any) -> Any:
+    """Dataclass field with an :class:`Option` in its metadata."""
+    return field(default=default, metadata={"option": Option(description, **about)})
+
+
+def options(config_class: type) -> dict[str, tuple[Any, Option]]:
+    """Name -> (default, Option) of every setting of a config class, in order of declaration."""
+    return {f.name: (f.default, f.metadata["option"]) for f in dataclasses.fields(config_class)}
+
+
+def check_value(name: str, value: Any, default: Any, about: Option) -> Any:
+    """Return `value` as the type of `default`.
+
+    Raises
+    ------
+    ConfigError
+        Wrong type, outside the range, or not among the choices.
+    """
+    kind = type(default)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ConfigError(f"{name}={value!r}: expected {kind.__name__}, got {type(value).__name__}")
+    if kind is float and value != value:
+        raise ConfigError(f"{name}={value!r}: not a number")
+    if about.minimum is not None and value < about.minimum:
+        raise ConfigError(f"{name}={value!r}: must be at least {about.minimum:g}")
+    if about.maximum is not None and value > about.maximum:
+        raise ConfigError(f"{name}={value!r}: must be at most {about.maximum:g}")
+    if about.choices:
+        for entry in value.split(","):
+            if entry not in about.choices:
+                raise ConfigError(
+                    f"{name}={value!r}: {entry!r} is not one of {', '.join(about.choices)}"
+                )
+    return value
+
+
+def from_mapping(config_class: type, values: dict[str, Any]) -> Any:
+    """Build a config from a mapping; unknown keys and bad values raise :class:`ConfigError`."""
+    known = options(config_class)
+    for name in values:
+        if name not in known:
+            raise ConfigError(f"unknown setting {name!r}; known: {', '.join(known)}")
+    return config_class(**values)
+
+
+class _Checked:
+    def __post_init__(self) -> None:
+        for name, (default, about) in options(type(self)).items():
+            object.__setattr__(self, name, check_value(name, getattr(self, name), default, about))
+
+
+@dataclass(frozen=True)
+class PipelineConfig(_Checked):
+    """Settings of detection, fitting, tracking and smoothing."""
+
+    model_set: str = option(
+        "",
+        "Model set: a folder or a name; empty takes the first found, 'embedded' before 'tddfa_v2'.",
+    )
+    max_faces: int = option(
+        10, "Most faces followed at once, largest first.", minimum=1, maximum=100, runtime=True
+    )
+    detection_threshold: float = option(
+        0.0,
+        "Least detector score of a face, 0 to 1; 0 takes the model set's own.",
+        minimum=0.0,
+        maximum=1.0,
+        runtime=True,
+    )
+    detection_interval_s: float = option(
+        0.4,
+        "Seconds of image time between searches for new faces while others are tracked; 0 "
+        "searches in every frame.",
+        minimum=0.0,
+        maximum=60.0,
+        runtime=True,
+    )
+    confidence_threshold: float = option(
+        0.5,
+        "A track below this regressor confidence is lost; no effect if the model set has none.",
+        minimum=0.0,
+        maximum=1.0,
+        runtime=True,
+    )
+    lost_timeout_s: float = option(
+        1.0,
+        "Seconds of image time for which a lost face can return under its old id.",
+        minimum=0.0,
+        maximum=60.0,
+        runtime=True,
+    )
+    hold_shape_frames: int = option(
+        0,
+        "Frames after which a track's shape coefficients are held at their mean, for a steadier "
+        "and cheaper mesh; 0 never holds them.",
+        minimum=0,
+        maximum=10000,
+        runtime=True,
+    )
+    smoothing: str = option(
+        "one-euro",
+        "Smoothing of faces: none; one-euro (no delay); window (centred mean, delayed).",
+        choices=("none", "one-euro", "window"),
+        runtime=True,
+    )
+    window_before: int = option(
+        1, "Frames before the present one in the centred mean.", minimum=0, maximum=30
+    )
+    window_after: int = option(
+        1,
+        "Frames after the present one in the centred mean: its delay.",
+        minimum=0,
+        maximum=30,
+    )
+    one_euro_min_cutoff_hz: float = option(
+        1.5,
+        "One Euro filter: cutoff of a face at rest, hertz; lower is steadier.",
+        minimum=0.01,
+        maximum=100.0,
+        runtime=True,
+    )
+    one_euro_beta: float = option(
+        15.0,
+        "One Euro filter: hertz of cutoff added per face size a second; higher lags less.",
+        minimum=0.0,
+        maximum=1000.0,
+        runtime=True,
+    )
+    detector_threads: int = option(
+        2, "Threads of the detector's network; 0 lets the runtime choose.", minimum=0, maximum=64
+    )
+    regressor_threads: int = option(
+        1, "Threads of the regressor's network; 0 lets the runtime choose.", minimum=0, maximum=64
+    )

@@ -1,0 +1,1 @@
+"""Command line verbs of `python -m tddfa_ros`; imports no ROS."""
