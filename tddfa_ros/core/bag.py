@@ -1,0 +1,196 @@
+"""Images out of rosbag2 recordings (sqlite3, MCAP; folder or single file), without ROS."""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rosbags.rosbag2 import Reader, ReaderError
+from rosbags.serde import SerdeError
+from rosbags.typesys import Stores, get_typestore
+
+from tddfa_ros.core.errors import MediaError
+from tddfa_ros.core.image_encoding import bgr_from_buffer, bgr_from_file_bytes
+
+IMAGE_TYPE = "sensor_msgs/msg/Image"
+COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
+
+BAG_ERRORS = (
+    ReaderError,
+    SerdeError,
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+    sqlite3.Error,
+)
+"""What the readers of a damaged bag raise."""
+
+_TYPES = get_typestore(Stores.ROS2_JAZZY)
+
+
+@dataclass(frozen=True)
+class BagMessage:
+    """One message of a bag, undecoded.
+
+    Attributes
+    ----------
+    topic, msgtype : name and type, as ``sensor_msgs/msg/Image``
+    received_ns : when the recorder got it
+    data : CDR bytes
+    """
+
+    topic: str
+    msgtype: str
+    received_ns: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class BagImage:
+    """An image message with its fields.
+
+    Attributes
+    ----------
+    stamp_ns, frame_id : of its header
+    message : as it lies in the bag
+    fields : the deserialised Image or CompressedImage
+    """
+
+    stamp_ns: int
+    frame_id: str
+    message: BagMessage
+    fields: object
+
+
+def bgr_of_fields(fields: object) -> np.ndarray:
+    """Decode a deserialised Image of a common encoding, or any CompressedImage."""
+    if hasattr(fields, "format"):
+        return bgr_from_file_bytes(
+            np.asarray(fields.data), f"compressed image ({fields.format})"
+        )
+    return bgr_from_buffer(
+        np.asarray(fields.data, np.uint8),
+        fields.encoding,
+        int(fields.height),
+        int(fields.width),
+        int(fields.step),
+    )
+
+
+class ImageBag:
+    """The images of one topic of a bag.
+
+    Parameters
+    ----------
+    path : bag folder (with metadata.yaml), .mcap or .db3 file
+    topic : image topic; empty takes the only one, or the first in alphabetical order
+    decode : turns deserialised fields into BGR; the default knows the common encodings
+
+    Raises
+    ------
+    MediaError
+        Not a bag, damaged, no such topic, or no images in it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        topic: str = "",
+        decode: Callable[[object], np.ndarray] = bgr_of_fields,
+    ) -> None:
+        self.path = Path(path)
+        self.decode = decode
+        try:
+            self._reader = Reader(self.path)
+            self._reader.open()
+            self._open = True
+        except BAG_ERRORS as error:
+            raise MediaError(
+                f"{self.path}: not a readable rosbag2 recording: {error}; a bag is a folder with "
+                "metadata.yaml, or one .mcap or .db3 file"
+            ) from error
+        try:
+            self.image_topic = self._choose_topic(topic)
+        except MediaError:
+            self.close()
+            raise
+
+    def _choose_topic(self, wanted: str) -> str:
+        counts: dict[str, int] = {}
+        for connection in self._reader.connections:
+            if connection.msgtype in (IMAGE_TYPE, COMPRESSED_TYPE):
+                counts[connection.topic] = (
+                    counts.get(connection.topic, 0) + connection.msgcount
+                )
+        if wanted and wanted not in counts:
+            listed = ", ".join(sorted(counts)) or "none"
+            raise MediaError(
+                f"{self.path}: no image topic {wanted!r}; image topics: {listed}"
+            )
+        with_images = sorted(name for name, count in counts.items() if count)
+        if not with_images or (wanted and not counts[wanted]):
+            raise MediaError(f"{self.path}: the bag holds no images")
+        chosen = wanted or with_images[0]
+        self.frame_count = counts[chosen]
+        return chosen
+
+    def camera_info_topic(self) -> str:
+        """Name of the CameraInfo topic beside the images, or an empty string."""
+        base = self.image_topic.removesuffix("/compressed").rpartition("/")[0]
+        expected = f"{base}/camera_info"
+        for connection in self._reader.connections:
+            if connection.msgtype == CAMERA_INFO_TYPE and connection.topic == expected:
+                return expected
+        return ""
+
+    def messages(self, topics: tuple[str, ...]) -> Iterator[BagMessage]:
+        """Yield the messages of some topics in the order of recording.
+
+        Raises
+        ------
+        MediaError
+            The bag is damaged; what could be read has been yielded.
+        """
+        chosen = [c for c in self._reader.connections if c.topic in topics]
+        try:
+            for connection, received_ns, data in self._reader.messages(
+                connections=chosen
+            ):
+                yield BagMessage(
+                    connection.topic, connection.msgtype, received_ns, bytes(data)
+                )
+        except BAG_ERRORS as error:
+            raise MediaError(f"{self.path}: the bag is damaged: {error}") from error
+
+    def images(self) -> Iterator[BagImage]:
+        """Yield the image messages of the topic, with their fields, not yet decoded."""
+        for message in self.messages((self.image_topic,)):
+            yield self.image(message)
+
+    def image(self, message: BagMessage) -> BagImage:
+        """Return an image message with its fields; :class:`MediaError` if it is damaged."""
+        try:
+            fields = _TYPES.deserialize_cdr(message.data, message.msgtype)
+        except BAG_ERRORS as error:
+            raise MediaError(
+                f"{self.path}: an image message on {message.topic} is damaged: {error}"
+            ) from error
+        stamp = fields.header.stamp
+        stamp_ns = int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+        return BagImage(stamp_ns, fields.header.frame_id, message, fields)
+
+    def close(self) -> None:
+        """Close the files; harmless when they are closed."""
+        if self._open:
+            self._open = False
+            self._reader.close()

@@ -1,0 +1,366 @@
+"""Where images come from: video, image, folder of images, camera or rosbag2, all read alike.
+
+:func:`open_media` tells them apart. Whatever is broken in the middle of a recording is left out,
+logged and counted in ``skipped``; only a source without a single image is an error.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import cv2
+import numpy as np
+
+from tddfa_ros.core.bag import ImageBag, bgr_of_fields
+from tddfa_ros.core.errors import ImageError, MediaError
+from tddfa_ros.core.image_encoding import bgr_from_array, bgr_from_file_bytes
+
+IMAGE_SUFFIXES = frozenset(
+    (".bmp", ".dib", ".jpeg", ".jpg", ".jpe", ".jp2", ".png", ".webp")
+    + (".pbm", ".pgm", ".ppm", ".pnm", ".tif", ".tiff")
+)
+BAG_SUFFIXES = frozenset((".mcap", ".db3"))
+
+STILL_INTERVAL_NS = 1_000_000_000
+"""Distance of the stamps of the images of a folder, which have no time of their own."""
+
+CAMERA_RETRY_S = 1.0
+MAX_BROKEN_FRAMES = 50
+"""Frames of a video in a row that may be unreadable before the rest is given up."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MediaFrame:
+    """One image of a source.
+
+    Attributes
+    ----------
+    image_bgr : (height, width, 3) uint8, C-contiguous; may be read-only
+    stamp_ns : nanoseconds; in a video or folder since its beginning, from a bag or camera since 1970
+    name : file name of an image, six-digit frame number otherwise
+    frame_id : coordinate frame that a bag gives, else empty
+    """
+
+    image_bgr: np.ndarray
+    stamp_ns: int
+    name: str
+    frame_id: str = ""
+
+
+class Media:
+    """An open source of images: iterate once, then close (or use as a context manager).
+
+    Attributes
+    ----------
+    kind : video, image, folder, camera or bag
+    source : as given
+    live : whether images come from now, with stamps from the clock
+    fps : images per second, or None where the source has none
+    frame_count : number of images as the source states it, or None
+    width, height : pixels of the first image, 0 before it is known
+    skipped : broken images left out so far
+    """
+
+    kind = ""
+    live = False
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.fps: float | None = None
+        self.frame_count: int | None = None
+        self.width = 0
+        self.height = 0
+        self.skipped = 0
+        self._first: MediaFrame | None = None
+        self._frames: Iterator[MediaFrame] = iter(())
+
+    def _start(self, frames: Iterator[MediaFrame]) -> None:
+        """Read the first image, so that an empty source is an error at once."""
+        self._frames = frames
+        self._first = next(frames, None)
+        if self._first is None:
+            self.close()
+            raise MediaError(f"{self.source}: no readable image in this {self.kind}")
+        self.height, self.width = self._first.image_bgr.shape[:2]
+
+    def __iter__(self) -> Iterator[MediaFrame]:
+        """Yield what has not been read yet."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            yield first
+        yield from self._frames
+
+    def _skip(self, what: str) -> None:
+        self.skipped += 1
+        _log.warning("%s: left out: %s", self.source, what)
+
+    def close(self) -> None:
+        """Release files and devices; iterating ends."""
+
+    def __enter__(self) -> Self:
+        """Return self."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close."""
+        self.close()
+
+
+class Video(Media):
+    """Frames of a video file, upright as its metadata say, stamped with their own times."""
+
+    kind = "video"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._capture = cv2.VideoCapture(str(path))
+        if not self._capture.isOpened():
+            raise MediaError(
+                f"{path}: cannot be opened as a video; it is empty, damaged or of an unknown format"
+            )
+        self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        self.fps = fps if 0.1 <= fps <= 1000.0 else 30.0
+        count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.frame_count = count if count > 0 else None
+        self._start(self._decode())
+
+    def _decode(self) -> Iterator[MediaFrame]:
+        period_ns = round(1e9 / self.fps)
+        last_ns = -period_ns
+        index = 0
+        broken = 0
+        while self._capture.isOpened():
+            ok, image = self._capture.read()
+            if not ok:
+                # A damaged packet and the end look the same; the stated count tells them apart.
+                broken += 1
+                if (
+                    index + broken > (self.frame_count or 0)
+                    or broken > MAX_BROKEN_FRAMES
+                ):
+                    break
+                continue
+            if broken:
+                self._skip(f"{broken} unreadable frames before frame {index + broken}")
+                index, broken = index + broken, 0
+            stamp_ns = round(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+            if stamp_ns <= last_ns:
+                stamp_ns = last_ns + period_ns
+            last_ns = stamp_ns
+            yield MediaFrame(bgr_from_array(image), stamp_ns, f"{index:06d}")
+            index += 1
+        missing = (self.frame_count or 0) - index
+        if missing > 0 and index > 0:
+            self._skip(
+                f"{missing} of {self.frame_count} stated frames, missing at the end (cut off?)"
+            )
+
+    def close(self) -> None:
+        """Release the file."""
+        self._capture.release()
+
+
+class Images(Media):
+    """One image file, or the image files of a folder in natural order (2 before 10)."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self.kind = "folder" if path.is_dir() else "image"
+        self._paths = image_paths(path) if path.is_dir() else [path]
+        if not self._paths:
+            known = " ".join(sorted(IMAGE_SUFFIXES))
+            raise MediaError(f"{path}: no images in this folder; looked for {known}")
+        self.fps = 1e9 / STILL_INTERVAL_NS if path.is_dir() else None
+        self.frame_count = len(self._paths)
+        if self.kind == "image":
+            self._start(iter([self._read(0)]))
+        else:
+            self._start(self._decode())
+
+    def _read(self, index: int) -> MediaFrame:
+        path = self._paths[index]
+        return MediaFrame(read_image(path), index * STILL_INTERVAL_NS, path.name)
+
+    def _decode(self) -> Iterator[MediaFrame]:
+        for index in range(len(self._paths)):
+            try:
+                frame = self._read(index)
+            except ImageError as error:
+                self._skip(str(error))
+                continue
+            yield frame
+
+
+class Camera(Media):
+    """A webcam, video device or network stream, opened again whenever it fails."""
+
+    kind = "camera"
+    live = True
+
+    def __init__(self, source: str) -> None:
+        super().__init__(source)
+        self._closed = threading.Event()
+        self._capture = self._open()
+        if not self._capture.isOpened():
+            raise MediaError(
+                f"{source}: no such camera, or it is in use by another program, or this user may "
+                "not read it (on Linux: be in the group 'video')"
+            )
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        self.fps = fps if 0.1 <= fps <= 1000.0 else None
+        self._start(self._grab())
+
+    def _open(self) -> cv2.VideoCapture:
+        return cv2.VideoCapture(
+            int(self.source) if self.source.isdecimal() else self.source
+        )
+
+    def _grab(self) -> Iterator[MediaFrame]:
+        index = 0
+        while not self._closed.is_set():
+            ok, image = self._capture.read()
+            stamp_ns = time.time_ns()
+            if ok:
+                yield MediaFrame(bgr_from_array(image), stamp_ns, f"{index:06d}")
+                index += 1
+                continue
+            if index == 0:
+                return
+            self._skip("the camera gives no image; trying again")
+            self._capture.release()
+            if not self._closed.wait(CAMERA_RETRY_S):
+                self._capture = self._open()
+        self._capture.release()
+
+    def close(self) -> None:
+        """End the iteration; the device is released by the thread that iterates."""
+        self._closed.set()
+
+
+class Bag(Media):
+    """Images of one topic of a rosbag2 recording, with the stamps of their headers."""
+
+    kind = "bag"
+
+    def __init__(
+        self,
+        path: Path,
+        topic: str = "",
+        decode: Callable[[object], np.ndarray] = bgr_of_fields,
+    ) -> None:
+        super().__init__(str(path))
+        self.bag = ImageBag(path, topic, decode)
+        self.frame_count = self.bag.frame_count
+        self._start(self._decode())
+
+    def _decode(self) -> Iterator[MediaFrame]:
+        for index, message in enumerate(self.bag.messages((self.bag.image_topic,))):
+            try:
+                image = self.bag.image(message)
+                pixels = self.bag.decode(image.fields)
+            except (MediaError, ImageError) as error:
+                self._skip(str(error))
+                continue
+            yield MediaFrame(pixels, image.stamp_ns, f"{index:06d}", image.frame_id)
+
+    def close(self) -> None:
+        """Close the recording."""
+        self.bag.close()
+
+
+def read_image(path: Path | str) -> np.ndarray:
+    """Read an image file as (height, width, 3) uint8 BGR, upright by its EXIF tag.
+
+    Raises
+    ------
+    ImageError
+        Unreadable, empty, damaged or of an unknown format.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+    return bgr_from_file_bytes(data, str(path))
+
+
+def image_paths(folder: Path) -> list[Path]:
+    """Image files directly in a folder, by name, numbers in names by their value."""
+    found = [
+        p
+        for p in folder.iterdir()
+        if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()
+    ]
+    return sorted(found, key=_natural_key)
+
+
+def _natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
+    parts = re.split(r"([0-9]+)", path.name.lower())
+    return [
+        (0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts if p
+    ], path.name
+
+
+def is_camera(source: str) -> bool:
+    """Whether a source names a camera: a number, /dev/video... or a network stream."""
+    return bool(
+        re.fullmatch(
+            r"[0-9]{1,3}|/dev/video[0-9]+|(rtsp|rtsps|http|https|udp)://.+", source
+        )
+    )
+
+
+def is_bag(source: str) -> bool:
+    """Whether a source is a rosbag2 recording."""
+    path = Path(source)
+    return path.suffix.lower() in BAG_SUFFIXES or (path / "metadata.yaml").is_file()
+
+
+def open_media(
+    source: str | Path | int,
+    *,
+    topic: str = "",
+    decode: Callable[[object], np.ndarray] = bgr_of_fields,
+) -> Media:
+    """Open a video, image, folder of images, camera or bag, and read its first image.
+
+    Parameters
+    ----------
+    source : path of a file or folder, number or device of a camera, or address of a stream
+    topic : image topic of a bag; empty takes the first
+    decode : for images in bags of encodings that :mod:`tddfa_ros.core.image_encoding` does not know
+
+    Raises
+    ------
+    MediaError
+        Nothing there, unreadable, or without any image.
+    ImageError
+        A single image file that cannot be decoded.
+    """
+    source = str(source)
+    if not source:
+        raise MediaError(
+            "no input given; use a video, image, folder, bag or camera number"
+        )
+    if is_camera(source):
+        return Camera(source)
+    path = Path(source)
+    try:
+        if not path.exists():
+            raise MediaError(f"{source}: no such file, folder or camera")
+        if is_bag(source):
+            return Bag(path, topic, decode)
+        if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
+            return Images(path)
+    except OSError as error:
+        raise MediaError(f"{source}: cannot be read: {error.strerror}") from error
+    return Video(path)
