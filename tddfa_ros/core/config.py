@@ -7,6 +7,7 @@ holds the YAML files in ``config/`` against them.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,7 +56,7 @@ def check_value(name: str, value: Any, default: Any, about: Option) -> Any:
         value = float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise ConfigError(f"{name}={value!r}: expected {kind.__name__}, got {type(value).__name__}")
-    if kind is float and value != value:
+    if kind is float and math.isnan(value):
         raise ConfigError(f"{name}={value!r}: not a number")
     if about.minimum is not None and value < about.minimum:
         raise ConfigError(f"{name}={value!r}: must be at least {about.minimum:g}")

@@ -120,6 +120,7 @@ class Face:
     params : the fit
     landmarks : (68, 3) float32, iBUG order, image space, z above the lowest of the 68
     pose : orientation of the head
+    age_ns : nanoseconds by the images' stamps since it was first seen
     """
 
     id: str
@@ -131,6 +132,7 @@ class Face:
     params: MorphableParams
     landmarks: np.ndarray
     pose: HeadPose
+    age_ns: int = 0
 
 
 @dataclass(frozen=True)

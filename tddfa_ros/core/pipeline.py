@@ -1,0 +1,253 @@
+"""From images to followed, fitted, smoothed faces: the one place that knows the order of stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tddfa_ros.core.config import PipelineConfig
+from tddfa_ros.core.crop import roi_from_box, roi_from_landmarks
+from tddfa_ros.core.detect import Detector
+from tddfa_ros.core.hold import ShapeHold
+from tddfa_ros.core.image import require_bgr_image
+from tddfa_ros.core.model_set import ModelSet
+from tddfa_ros.core.morphable import MorphableModel
+from tddfa_ros.core.pose import head_pose
+from tddfa_ros.core.regress import Regressor
+from tddfa_ros.core.search import BackgroundSearch, SearchResult
+from tddfa_ros.core.smooth import make_smoother
+from tddfa_ros.core.stopwatch import Stopwatch
+from tddfa_ros.core.track import Observation, Track, Tracker
+from tddfa_ros.core.types import Detections, Face, FrameResult, MorphableParams, TrackState
+
+# A detection this much fainter than a new face must be still confirms one that is followed.
+CONFIRMING_SHARE_OF_THRESHOLD = 0.3
+
+
+class FacePipeline:
+    """Finds, fits and follows the faces of one stream of images.
+
+    Parameters
+    ----------
+    model_set : networks and face model
+    config : settings; those marked as run-time ones may change by :meth:`configure`
+
+    Notes
+    -----
+    The result depends on the images and their stamps alone: the same stream gives the same faces,
+    bit by bit. One pipeline serves one stream and one thread.
+    """
+
+    def __init__(self, model_set: ModelSet, config: PipelineConfig) -> None:
+        self.model_set = model_set
+        self.model = MorphableModel(model_set.face_model)
+        self._regressor = Regressor(model_set, threads=config.regressor_threads)
+        self._detector = Detector(model_set, threads=config.detector_threads)
+        self._search = BackgroundSearch(self._detect_faintly)
+        self._tracker = Tracker(config)
+        self._frame_index = 0
+        self._searched_ns: int | None = None
+        self.configure(config)
+
+    def process(self, image_bgr: np.ndarray, stamp_ns: int) -> FrameResult:
+        """Follow the faces of a stream into its next image; the result is not smoothed.
+
+        Parameters
+        ----------
+        image_bgr : (height, width, 3) uint8
+        stamp_ns : time of the image, nanoseconds; going back in time forgets all faces
+
+        Raises
+        ------
+        ImageError
+            The image is not BGR uint8, or empty.
+        """
+        image = require_bgr_image(image_bgr)
+        image_hw = (image.shape[0], image.shape[1])
+        watch, tracker = Stopwatch(), self._tracker
+        # Time that runs backwards or jumps ahead: begin anew.
+        if not tracker.begin_frame(stamp_ns):
+            self._forget_searches()
+        # Follow every known face from its landmarks in the image before, all in one batch.
+        with watch("follow"):
+            rois = [self._roi_from_landmarks(t.observation.landmarks) for t in tracker.active]
+            fits = self._fit(image, rois, self.model_set.regressor.minimum_roi_area_px)
+            tracker.update(fits, stamp_ns, image_hw)
+        # Search at once while nobody is followed; else take up what was searched in between.
+        with watch("detect"):
+            found = self._take_up_search(image, stamp_ns)
+        # Hold the faces against what was found, and begin to follow the new ones.
+        with watch("begin"):
+            if found is not None:
+                self._begin_tracks(image, found, stamp_ns)
+        # Now and then look for further faces, beside the images that follow.
+        with watch("detect"):
+            if not self._search.running and self._search_due(stamp_ns):
+                self._search.start(image, self._frame_index, self._boxes_by_id())
+                self._searched_ns = stamp_ns
+        # Hold shapes that were watched long enough, and describe each face.
+        with watch("describe"):
+            self._hold.keep_only({track.id for track in tracker.active})
+            faces = [
+                self._describe(track, self._hold.apply(track.id, track.observation.params))
+                for track in tracker.active
+            ]
+        return self._result(image_hw, stamp_ns, faces, watch)
+
+    def process_still(self, image_bgr: np.ndarray) -> FrameResult:
+        """Find and fit all faces of one picture, each in one pass from its box; follows nobody.
+
+        Parameters
+        ----------
+        image_bgr : (height, width, 3) uint8
+
+        Raises
+        ------
+        ImageError
+            The image is not BGR uint8, or empty.
+        """
+        image = require_bgr_image(image_bgr)
+        image_hw = (image.shape[0], image.shape[1])
+        watch, tracker = Stopwatch(), Tracker(self._config)
+        with watch("detect"):
+            detections = self._detector.detect(image, self._threshold)
+        with watch("begin"):
+            fits = self._fit(image, [self._roi_from_box(box) for box in detections.boxes_xyxy])
+            for box, score, fit in zip(detections.boxes_xyxy, detections.scores, fits, strict=True):
+                if len(tracker.active) < self._config.max_faces:
+                    tracker.add(box, float(score), fit, 0, image_hw)
+        with watch("describe"):
+            faces = [self._describe(track, track.observation.params) for track in tracker.active]
+        return self._result(image_hw, 0, faces, watch)
+
+    def smooth(self, result: FrameResult) -> list[FrameResult]:
+        """Smooth a result of :meth:`process`.
+
+        Returns
+        -------
+        The results that are ready, oldest first: this one, or with the delay of a centred window an
+        earlier one, or none yet. ``frame_index`` tells which.
+        """
+        return self._smoother.push(result)
+
+    def flush(self) -> list[FrameResult]:
+        """The smoothed results that were still held back, at the end of a stream."""
+        return self._smoother.flush()
+
+    def vertices(self, face: Face) -> np.ndarray:
+        """(n, 3) float32: all vertices of a face in image space, pixels, z above its lowest."""
+        held = self._hold.held(face.id)
+        if held is not None and np.array_equal(held.shape, face.params.shape):
+            return self.model.vertices(face.params, held=held)
+        return self.model.vertices(face.params)
+
+    def configure(self, config: PipelineConfig) -> None:
+        """Take over settings; networks, and with them their thread counts, stay as loaded."""
+        old = getattr(self, "_config", None)
+        self._config = config
+        self._tracker.configure(config)
+        if old is None or old.hold_shape_frames != config.hold_shape_frames:
+            self._hold = ShapeHold(config.hold_shape_frames, self.model.hold_shape)
+        if old is None or _smoothing(old) != _smoothing(config):
+            self._smoother = make_smoother(config, self.model)
+
+    def reset(self) -> None:
+        """Forget all faces, filters and running searches."""
+        self._tracker.reset()
+        self._forget_searches()
+        self._smoother.reset()
+
+    def close(self) -> None:
+        """End the background thread. The pipeline cannot be used afterwards."""
+        self._search.close()
+
+    @property
+    def _threshold(self) -> float:
+        return self._config.detection_threshold or self.model_set.detector.score_threshold
+
+    def _detect_faintly(self, image_bgr: np.ndarray) -> Detections:
+        return self._detector.detect(image_bgr, self._threshold * CONFIRMING_SHARE_OF_THRESHOLD)
+
+    def _roi_from_box(self, box_xyxy: np.ndarray) -> np.ndarray:
+        spec = self.model_set.regressor
+        return roi_from_box(box_xyxy, scale=spec.roi_box_scale, shift_down=spec.roi_box_shift_down)
+
+    def _roi_from_landmarks(self, landmarks: np.ndarray) -> np.ndarray:
+        return roi_from_landmarks(landmarks, scale=self.model_set.regressor.roi_landmark_scale)
+
+    def _fit(
+        self, image: np.ndarray, rois: Sequence[np.ndarray], least_area_px: float = 0.0
+    ) -> list[Observation | None]:
+        if not rois:
+            return []
+        fits, confidences = self._regressor.regress(image, np.stack(rois))
+        return [
+            None
+            if params is None or np.prod(roi[2:] - roi[:2]) < least_area_px
+            else Observation(params, self.model.landmarks(params), float(confidence))
+            for params, confidence, roi in zip(fits, confidences, rois, strict=True)
+        ]
+
+    def _boxes_by_id(self) -> dict[str, np.ndarray]:
+        return {track.id: track.box_xyxy for track in self._tracker.active}
+
+    def _search_due(self, stamp_ns: int) -> bool:
+        if self._searched_ns is None or any(t.searches_without_face for t in self._tracker.active):
+            return True
+        return stamp_ns - self._searched_ns >= self._config.detection_interval_s * 1e9
+
+    def _take_up_search(self, image: np.ndarray, stamp_ns: int) -> SearchResult | None:
+        if not self._tracker.active or self._config.detection_interval_s == 0:
+            self._searched_ns = stamp_ns
+            return self._search.now(image, self._boxes_by_id())
+        return self._search.collect(self._frame_index)
+
+    def _forget_searches(self) -> None:
+        self._search.cancel()
+        self._searched_ns = None
+
+    def _begin_tracks(self, image: np.ndarray, found: SearchResult, stamp_ns: int) -> None:
+        """Fit new faces twice: from the box, then from the landmarks, as they will be followed."""
+        image_hw = (image.shape[0], image.shape[1])
+        detections = found.detections
+        new = self._tracker.confirm(detections, self._threshold, found.boxes_by_id)
+        first = self._fit(image, [self._roi_from_box(detections.boxes_xyxy[i]) for i in new])
+        seen = [(i, fit) for i, fit in zip(new, first, strict=True) if fit is not None]
+        second = self._fit(image, [self._roi_from_landmarks(fit.landmarks) for _, fit in seen])
+        for (index, _), fit in zip(seen, second, strict=True):
+            box, score = detections.boxes_xyxy[index], float(detections.scores[index])
+            self._tracker.add(box, score, fit, stamp_ns, image_hw)
+
+    def _describe(self, track: Track, params: MorphableParams) -> Face:
+        seen = track.observation
+        held = params is not seen.params
+        return Face(
+            id=track.id,
+            state=TrackState.DETECTED if track.detected else TrackState.TRACKED,
+            age_frames=track.age_frames,
+            score=track.score,
+            confidence=seen.confidence,
+            box_xyxy=track.box_xyxy,
+            params=params,
+            landmarks=self.model.landmarks(params) if held else seen.landmarks,
+            pose=head_pose(params),
+            age_ns=track.stamp_ns - track.first_stamp_ns,
+        )
+
+    def _result(
+        self, image_hw: tuple[int, int], stamp_ns: int, faces: list[Face], watch: Stopwatch
+    ) -> FrameResult:
+        index, self._frame_index = self._frame_index, self._frame_index + 1
+        faces.sort(key=lambda face: -float(np.prod(face.box_xyxy[2:] - face.box_xyxy[:2])))
+        return FrameResult(index, stamp_ns, *image_hw, tuple(faces), watch.elapsed_ms)
+
+
+def _smoothing(config: PipelineConfig) -> tuple[object, ...]:
+    return (
+        config.smoothing,
+        config.window_before,
+        config.window_after,
+        config.one_euro_min_cutoff_hz,
+        config.one_euro_beta,
+    )

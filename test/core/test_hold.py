@@ -1,0 +1,49 @@
+"""Held shapes: the exact mean of the first frames, then constant."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tddfa_ros.core.hold import ShapeHold
+from tddfa_ros.core.types import MorphableParams
+
+
+@dataclass(frozen=True)
+class Handle:
+    shape: np.ndarray
+
+
+def fit(shape):
+    return MorphableParams(
+        np.zeros((3, 4), np.float32),
+        np.asarray(shape, np.float32),
+        np.zeros(2, np.float32),
+        np.zeros(4, np.float32),
+        120,
+    )
+
+
+def test_zero_frames_never_hold():
+    hold = ShapeHold(0, Handle)
+    params = fit([1, 2])
+    assert all(hold.apply("f1", params) is params for _ in range(5))
+    assert hold.held("f1") is None
+
+
+def test_shape_is_held_at_the_mean_of_the_first_frames_of_that_face():
+    hold = ShapeHold(3, Handle)
+    assert hold.apply("f1", fit([0, 6])).shape.tolist() == [0, 6]
+    assert hold.apply("f2", fit([100, 100])).shape.tolist() == [100, 100]
+    assert hold.apply("f1", fit([3, 6])).shape.tolist() == [3, 6]
+    assert hold.held("f1") is None
+    assert hold.apply("f1", fit([6, 0])).shape.tolist() == [3, 4]
+    assert hold.apply("f1", fit([50, 50])).shape.tolist() == [3, 4]
+    assert hold.held("f1").shape.tolist() == [3, 4]
+
+
+def test_faces_that_are_gone_are_forgotten():
+    hold = ShapeHold(1, Handle)
+    hold.apply("f1", fit([1, 1]))
+    hold.keep_only({"f2"})
+    assert hold.held("f1") is None
+    assert hold.apply("f1", fit([2, 2])).shape.tolist() == [2, 2]

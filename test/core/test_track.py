@@ -1,0 +1,223 @@
+"""Tracker on synthetic scenes whose identities are known."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tddfa_ros.core.config import PipelineConfig
+from tddfa_ros.core.track import SEARCHES_WITHOUT_FACE, Observation, Tracker
+from tddfa_ros.core.types import Detections, MorphableParams
+
+IMAGE_HW = (480, 640)
+FRAME_NS = 33_333_333
+# A face-like cloud: the corners and the middle of a square of side 2 among 68 points.
+CLOUD = np.random.default_rng(0).uniform(-1, 1, (68, 2)).astype(np.float32)
+CLOUD[:4] = [[-1, -1], [1, -1], [1, 1], [-1, 1]]
+
+
+def face_at(x, y, half=40.0, confidence=float("nan")):
+    """Observation of a face with its centre at (x, y), pixels."""
+    landmarks = np.zeros((68, 3), np.float32)
+    landmarks[:, :2] = CLOUD * half + [x, y]
+    params = MorphableParams(
+        np.zeros((3, 4), np.float32),
+        np.zeros(40, np.float32),
+        np.zeros(10, np.float32),
+        np.zeros(4, np.float32),
+        120,
+    )
+    return Observation(params, landmarks, confidence)
+
+
+def box_at(x, y, half=44.0):
+    return np.array([x - half, y - half, x + half, y + half], np.float32)
+
+
+def found(*boxes, scores=None):
+    boxes_xyxy = np.array(boxes, np.float32).reshape(-1, 4)
+    return Detections(boxes_xyxy, np.array(scores or [0.9] * len(boxes), np.float32))
+
+
+def begin(tracker, *places, stamp_ns=0):
+    tracker.begin_frame(stamp_ns)
+    for x, y in places:
+        tracker.add(box_at(x, y), 0.9, face_at(x, y), stamp_ns, IMAGE_HW)
+    return [track.id for track in tracker.active]
+
+
+def boxes_by_id(tracker):
+    return {track.id: track.box_xyxy for track in tracker.active}
+
+
+@pytest.fixture
+def tracker():
+    return Tracker(PipelineConfig(max_faces=10, lost_timeout_s=1.0))
+
+
+def test_ids_start_with_a_letter_and_are_never_given_twice(tracker):
+    first = begin(tracker, (100, 100), (300, 100))
+    tracker.reset()
+    second = begin(tracker, (100, 100), (300, 100))
+    assert len({*first, *second}) == 4
+    assert all(face_id[0].isalpha() for face_id in [*first, *second])
+
+
+def test_a_face_keeps_its_id_and_its_box_moves_and_scales_with_it(tracker):
+    (face_id,) = begin(tracker, (200, 200))
+    np.testing.assert_allclose(tracker.active[0].box_xyxy, box_at(200, 200), atol=1e-3)
+    for frame in range(1, 30):
+        tracker.begin_frame(frame * FRAME_NS)
+        tracker.update([face_at(200 + 3 * frame, 200, 40 + frame)], frame * FRAME_NS, IMAGE_HW)
+    (track,) = tracker.active
+    assert (track.id, track.age_frames, track.detected) == (face_id, 29, False)
+    expected = box_at(200 + 3 * 29, 200, 44 * (40 + 29) / 40)
+    np.testing.assert_allclose(track.box_xyxy, expected, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        None,
+        face_at(np.nan, 100),
+        face_at(-500, 100),
+        face_at(100, 100, half=0.1),
+        face_at(100, 100, half=100.0),
+        face_at(100, 100, half=15.0),
+        face_at(100, 100, confidence=0.2),
+    ],
+    ids=["nothing", "nan", "outside", "a point", "grown", "shrunk", "no confidence"],
+)
+def test_a_fit_that_is_no_face_ends_the_track(tracker, bad):
+    begin(tracker, (100, 100), (400, 300))
+    tracker.begin_frame(FRAME_NS)
+    tracker.update([bad, face_at(400, 300)], FRAME_NS, IMAGE_HW)
+    assert [track.id for track in tracker.active] == ["f00002"]
+
+
+def test_a_face_half_outside_the_image_is_followed(tracker):
+    begin(tracker, (0, 240))
+    tracker.begin_frame(FRAME_NS)
+    tracker.update([face_at(0, 240)], FRAME_NS, IMAGE_HW)
+    assert len(tracker.active) == 1
+
+
+def test_a_track_that_runs_onto_another_face_ends_and_the_other_lives(tracker):
+    left, right = begin(tracker, (200, 200), (400, 200))
+    tracker.begin_frame(FRAME_NS)
+    tracker.update([face_at(398, 200), face_at(400, 200)], FRAME_NS, IMAGE_HW)
+    assert [track.id for track in tracker.active] == [right]
+
+
+def test_a_face_that_returns_where_its_motion_takes_it_has_its_old_id(tracker):
+    (face_id,) = begin(tracker, (100, 200))
+    for frame in range(1, 21):
+        tracker.begin_frame(frame * FRAME_NS)
+        tracker.update([face_at(100 + 6 * frame, 200)], frame * FRAME_NS, IMAGE_HW)
+    tracker.begin_frame(21 * FRAME_NS)
+    tracker.update([None], 21 * FRAME_NS, IMAGE_HW)
+    assert not tracker.active
+    for frame in range(22, 35):
+        tracker.begin_frame(frame * FRAME_NS)
+    x = 100 + 6 * 34
+    tracker.add(box_at(x, 200), 0.8, face_at(x, 200), 34 * FRAME_NS, IMAGE_HW)
+    assert [track.id for track in tracker.active] == [face_id]
+
+
+def test_a_face_elsewhere_or_too_late_gets_a_new_id(tracker):
+    (face_id,) = begin(tracker, (100, 200))
+    tracker.begin_frame(FRAME_NS)
+    tracker.update([None], FRAME_NS, IMAGE_HW)
+    tracker.add(box_at(500, 400), 0.8, face_at(500, 400), FRAME_NS, IMAGE_HW)
+    assert tracker.active[0].id != face_id
+    for stamp_ns in range(FRAME_NS, 2_000_000_000, FRAME_NS):
+        tracker.begin_frame(stamp_ns)
+    tracker.add(box_at(100, 200), 0.8, face_at(100, 200), 2_000_000_000, IMAGE_HW)
+    assert face_id not in [track.id for track in tracker.active]
+
+
+def test_searches_that_miss_a_face_end_it_only_in_a_row(tracker):
+    begin(tracker, (100, 100))
+    box = tracker.active[0].box_xyxy
+    for _ in range(SEARCHES_WITHOUT_FACE - 1):
+        tracker.confirm(found(), 0.5, boxes_by_id(tracker))
+    tracker.confirm(found(box, scores=[0.2]), 0.5, boxes_by_id(tracker))
+    assert tracker.active[0].score == pytest.approx(0.2)
+    for _ in range(SEARCHES_WITHOUT_FACE - 1):
+        tracker.confirm(found(), 0.5, boxes_by_id(tracker))
+        assert len(tracker.active) == 1
+    tracker.confirm(found(), 0.5, boxes_by_id(tracker))
+    assert not tracker.active
+
+
+def test_a_face_begun_after_the_search_is_not_held_against_it(tracker):
+    begin(tracker, (100, 100))
+    for _ in range(2 * SEARCHES_WITHOUT_FACE):
+        assert tracker.confirm(found(box_at(100, 100)), 0.5, {}) == []
+    assert tracker.active[0].searches_without_face == 0
+
+
+def test_only_clear_detections_of_nobody_followed_are_new_and_only_as_many_as_fit():
+    tracker = Tracker(PipelineConfig(max_faces=2))
+    begin(tracker, (100, 100))
+    detections = found(
+        box_at(105, 100), box_at(300, 100), box_at(300, 300), box_at(500, 300),
+        scores=[0.9, 0.4, 0.8, 0.7],
+    )  # fmt: skip
+    assert tracker.confirm(detections, 0.5, boxes_by_id(tracker)) == [2]
+
+
+@pytest.mark.parametrize("jump_ns", [-1, -10_000_000_000, 5_000_000_000])
+def test_time_that_jumps_forgets_all_faces(tracker, jump_ns):
+    begin(tracker, (100, 100), stamp_ns=20_000_000_000)
+    assert tracker.begin_frame(20_000_000_000) is True
+    assert tracker.begin_frame(20_000_000_000 + jump_ns) is False
+    assert not tracker.active
+    assert tracker.begin_frame(20_000_000_000 + jump_ns + FRAME_NS) is True
+
+
+def test_two_faces_that_cross_keep_their_ids(tracker):
+    """The one behind is hidden at the crossing: its fit snaps onto the one in front."""
+    front, behind = begin(tracker, (100, 200), (500, 210))
+    for frame in range(1, 101):
+        stamp_ns = frame * FRAME_NS
+        x_front, x_behind = 100 + 4 * frame, 500 - 4 * frame
+        tracker.begin_frame(stamp_ns)
+        hidden = abs(x_front - x_behind) < 60
+        places = {front: (x_front, 200), behind: (x_front, 201) if hidden else (x_behind, 210)}
+        tracker.update([face_at(*places[track.id]) for track in tracker.active], stamp_ns, IMAGE_HW)
+        visible = [(x_front, 200)] + ([] if hidden else [(x_behind, 210)])
+        detections = found(*[box_at(*place) for place in visible])
+        for index in tracker.confirm(detections, 0.5, boxes_by_id(tracker)):
+            x, y = visible[index]
+            tracker.add(box_at(x, y), 0.9, face_at(x, y), stamp_ns, IMAGE_HW)
+    ends = {track.id: track.bounds_xyxy[:2] + 40 for track in tracker.active}
+    assert set(ends) == {front, behind}
+    np.testing.assert_allclose(ends[front], [500, 200], atol=1e-3)
+    np.testing.assert_allclose(ends[behind], [100, 210], atol=1e-3)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(-200, 900),
+            st.floats(-200, 700),
+            st.floats(0.01, 300),
+            st.one_of(st.just(float("nan")), st.floats(0, 1)),
+        ),
+        max_size=12,
+    ),
+    st.integers(1, 5),
+)
+def test_whatever_is_seen_ids_stay_unique_and_no_two_tracks_share_a_face(seen, max_faces):
+    tracker = Tracker(PipelineConfig(max_faces=max_faces))
+    for frame, (x, y, half, confidence) in enumerate(seen):
+        stamp_ns = frame * FRAME_NS
+        tracker.begin_frame(stamp_ns)
+        tracker.update([face_at(x, y, half, confidence)] * len(tracker.active), stamp_ns, IMAGE_HW)
+        assert len(tracker.active) <= 1  # one place can hold one face
+        detections = found(box_at(x, y, half))
+        for index in tracker.confirm(detections, 0.5, boxes_by_id(tracker)):
+            tracker.add(detections.boxes_xyxy[index], 0.9, face_at(x, y, half), stamp_ns, IMAGE_HW)
+        ids = [track.id for track in tracker.active]
+        assert len(set(ids)) == len(ids) <= max_faces
