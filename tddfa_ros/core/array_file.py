@@ -1,0 +1,131 @@
+"""Readers of numpy files that came from outside: plain numbers only, and no more memory than
+the file itself is long.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from tddfa_ros.core.errors import UnsafeFileError
+
+MAX_MEMBERS = 64
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """Read a whole file of at most `limit` bytes.
+
+    Raises
+    ------
+    UnsafeFileError
+        It is larger.
+    OSError
+    """
+    with open(path, "rb") as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise UnsafeFileError(f"{path}: larger than {limit} bytes, the most it may have")
+    return data
+
+
+def read_npy(data: bytes, source: str, kinds: str = "fiub") -> np.ndarray:
+    """Decode a ``.npy`` file of numbers; never unpickles.
+
+    Parameters
+    ----------
+    data : the whole file
+    source : name for messages
+    kinds : the admitted numpy dtype kinds
+
+    Returns
+    -------
+    array of the dtype and shape of the file, C-contiguous, writable
+
+    Raises
+    ------
+    UnsafeFileError
+        No ``.npy``, another kind of content, or a length that disagrees with the header.
+    """
+    stream = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version not in ((1, 0), (2, 0)):
+            raise UnsafeFileError(f"{source}: .npy format {version} is not known")
+        one = version == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if one else np.lib.format.read_array_header_2_0
+        shape, fortran_order, dtype = read(stream)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        raise UnsafeFileError(f"{source}: not a .npy file: {error}") from error
+    if dtype.kind not in kinds or dtype.names is not None:
+        raise UnsafeFileError(f"{source}: holds {dtype}, not plain numbers")
+    return array_from_bytes(data[stream.tell() :], dtype, shape, fortran_order, source)
+
+
+def array_from_bytes(
+    data: bytes, dtype: np.dtype, shape: tuple[int, ...], fortran_order: bool, source: str
+) -> np.ndarray:
+    """C-contiguous, writable array from raw memory that must have exactly the right length.
+
+    Raises
+    ------
+    UnsafeFileError
+        The length disagrees, or a dimension is not a number from 1 to 2**31 - 1.
+    """
+    if len(shape) > 8 or not all(type(d) is int and 1 <= d < 2**31 for d in shape):
+        raise UnsafeFileError(f"{source}: shape {shape!r} is not one of plain data")
+    if dtype.itemsize == 0 or math.prod(shape) * dtype.itemsize != len(data):
+        raise UnsafeFileError(
+            f"{source}: {len(data)} bytes of data, but {dtype} {shape} takes "
+            f"{math.prod(shape) * dtype.itemsize}"
+        )
+    flat = np.frombuffer(data, dtype)
+    array = flat.reshape(shape, order="F" if fortran_order else "C")
+    return np.array(array, dtype.newbyteorder("="), order="C")
+
+
+def read_npz(data: bytes, source: str, limit: int, kinds: str = "fiubU") -> dict[str, np.ndarray]:
+    """Decode an ``.npz`` file of numbers and strings; never unpickles.
+
+    Parameters
+    ----------
+    data : the whole file
+    source : name for messages
+    limit : most bytes of all arrays together
+    kinds : the admitted numpy dtype kinds
+
+    Raises
+    ------
+    UnsafeFileError
+        Damaged, too large when unpacked, or with content of another kind.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+            total = sum(member.file_size for member in members)
+            if len(members) > MAX_MEMBERS or total > limit:
+                raise UnsafeFileError(
+                    f"{source}: {len(members)} members of {total} bytes; at most {MAX_MEMBERS} "
+                    f"of {limit} bytes are admitted"
+                )
+            for member in members:
+                name = member.filename.removesuffix(".npy")
+                if name in arrays or name == member.filename:
+                    raise UnsafeFileError(f"{source}: unexpected member {member.filename!r}")
+                arrays[name] = read_npy(archive.read(member), f"{source}:{name}", kinds)
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,  # a compression method that zipfile lacks
+        RuntimeError,  # an encrypted member
+        OSError,
+        ValueError,
+    ) as error:
+        raise UnsafeFileError(f"{source}: not an .npz file: {error}") from error
+    return arrays
