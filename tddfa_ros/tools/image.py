@@ -1,0 +1,118 @@
+"""Fit the faces in pictures: <stem>.json with the results and <stem>_overlay.jpg for each."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from tddfa_ros.core import media, model_set
+from tddfa_ros.core.atomic_file import replacing
+from tddfa_ros.core.errors import MediaError, TddfaError
+from tddfa_ros.core.pipeline import FacePipeline
+from tddfa_ros.core.results import face_to_dict
+from tddfa_ros.tools.outputs import OUTPUTS, Scene, add_output_arguments, encode, overlay
+from tddfa_ros.tools.pipeline_options import add_config_arguments, config_from
+
+EXAMPLES = """examples:
+  python -m tddfa_ros image photo.jpg --out results
+  python -m tddfa_ros image photos/*.jpg --model-set tddfa_v2 --out results --outputs landmarks
+"""
+
+SETTINGS = (
+    "model_set",
+    "max_faces",
+    "detection_threshold",
+    "confidence_threshold",
+    "detector_threads",
+    "regressor_threads",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the verb."""
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="pictures to read")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for the results"
+    )
+    add_output_arguments(parser)
+    add_config_arguments(parser, SETTINGS)
+
+
+def output_stems(paths: Iterable[Path]) -> list[str]:
+    """One name a file, in order: its stem, or stem_2, stem_3, ... where that is taken.
+
+    Names that differ in case only count as the same, as they do on some file systems.
+    """
+    taken: set[str] = set()
+    stems = []
+    for path in paths:
+        stem, count = path.stem, 1
+        while stem.casefold() in taken:
+            count += 1
+            stem = f"{path.stem}_{count}"
+        taken.add(stem.casefold())
+        stems.append(stem)
+    return stems
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise MediaError(
+            f"{path}: cannot be written ({error.strerror}); choose another --out"
+        ) from error
+
+
+def _fit_file(pipeline: FacePipeline, args: argparse.Namespace, path: Path, stem: str) -> int:
+    image_bgr = media.read_image(path)
+    result = pipeline.process_still(image_bgr)
+    scene = Scene(image_bgr, result)
+    if args.overlay:
+        _write(args.out / f"{stem}_overlay.jpg", encode(overlay(scene, args.overlay), ".jpg"))
+    for name in args.outputs:
+        output = OUTPUTS[name]
+        content = encode(output.draw(scene), output.suffix)
+        _write(args.out / f"{stem}_{name}{output.suffix}", content)
+    document = {
+        "image": str(path),
+        "image_width": result.image_width,
+        "image_height": result.image_height,
+        "model_set": pipeline.model_set.name,
+        "faces": [face_to_dict(face) for face in result.faces],
+    }
+    _write(args.out / f"{stem}.json", json.dumps(document, allow_nan=False, indent=1).encode())
+    return len(result.faces)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit every file; one that cannot be read is named and the others go on.
+
+    Returns
+    -------
+    int
+        0, or 1 if a file failed.
+    """
+    config = config_from(args)
+    chosen = model_set.load(model_set.find(config.model_set))
+    pipeline = FacePipeline(chosen, config)
+    failed = 0
+    try:
+        for path, stem in zip(args.files, output_stems(args.files), strict=True):
+            try:
+                count = _fit_file(pipeline, args, path, stem)
+            except TddfaError as error:
+                failed += 1
+                sys.stderr.write(f"tddfa_ros image: {error}\n")
+            else:
+                faces = "1 face" if count == 1 else f"{count} faces"
+                sys.stdout.write(f"{path}: {faces} -> {args.out / stem}.json\n")
+    finally:
+        pipeline.close()
+    if failed:
+        sys.stderr.write(f"tddfa_ros image: {failed} of {len(args.files)} files failed\n")
+    return 1 if failed else 0

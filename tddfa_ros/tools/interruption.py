@@ -1,0 +1,56 @@
+"""Ctrl-C that takes effect between two frames, so that every file of a run ends with the same one."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable, Iterator
+from types import FrameType
+from typing import Self, TypeVar
+
+Item = TypeVar("Item")
+
+EXIT_TERMINATED = 143
+
+
+class Interruption:
+    """Within the ``with`` block, SIGINT and SIGTERM end :meth:`until_requested` after its item.
+
+    A second signal acts at once. Leaving the block raises what the signal stands for:
+    KeyboardInterrupt, or SystemExit with status 143. Works in the main thread only.
+    """
+
+    def __init__(self) -> None:
+        self._signal = 0
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Self:
+        """Take over both signals."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._signal:
+            self._raise()
+        self._signal = number
+
+    def _raise(self) -> None:
+        if self._signal == signal.SIGTERM:
+            raise SystemExit(EXIT_TERMINATED)
+        raise KeyboardInterrupt
+
+    def until_requested(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Pass on `items` until a signal has come."""
+        for item in items:
+            if self._signal:
+                return
+            yield item
+            if self._signal:
+                return
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Give the signals back, and raise for the one that came."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self._signal and kind is None:
+            self._raise()

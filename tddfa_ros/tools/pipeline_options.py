@@ -1,0 +1,56 @@
+"""Command-line options made from the settings of a config class, so that none is stated twice."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from tddfa_ros.core.config import Option, PipelineConfig, check_value, options
+from tddfa_ros.core.errors import ConfigError
+
+FLAGS = {"smoothing": "--smooth"}
+"""Settings whose flag is not simply their name."""
+
+
+def flag(name: str) -> str:
+    """Command-line flag of a setting."""
+    return FLAGS.get(name, "--" + name.replace("_", "-"))
+
+
+def _reader(name: str, default: Any, about: Option) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            return check_value(name, type(default)(text), default, about)
+        except (ValueError, ConfigError) as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return read
+
+
+def add_config_arguments(
+    parser: argparse.ArgumentParser,
+    names: Iterable[str] | None = None,
+    config_class: type = PipelineConfig,
+) -> None:
+    """Add one flag for each setting of `config_class`, or for those in `names`."""
+    known = options(config_class)
+    group = parser.add_argument_group("settings of the pipeline")
+    for name in known if names is None else names:
+        default, about = known[name]
+        shown = repr(default) if default == "" else default
+        help_text = f"{about.description} (default {shown})".replace("%", "%%")
+        group.add_argument(
+            flag(name),
+            dest=name,
+            default=default,
+            type=_reader(name, default, about),
+            metavar="|".join(about.choices) or name.rsplit("_", 1)[-1].upper(),
+            help=help_text,
+        )
+
+
+def config_from(args: argparse.Namespace, config_class: type = PipelineConfig) -> Any:
+    """Config of the parsed flags; a setting without a flag keeps its default."""
+    given = {name: getattr(args, name) for name in options(config_class) if hasattr(args, name)}
+    return config_class(**given)

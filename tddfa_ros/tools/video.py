@@ -1,0 +1,149 @@
+"""Fit and track the faces in a video: an annotated mp4 and <stem>.jsonl, one line a frame."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from tqdm import tqdm
+
+from tddfa_ros.core import media, model_set
+from tddfa_ros.core.config import PipelineConfig
+from tddfa_ros.core.errors import MediaError
+from tddfa_ros.core.pipeline import FacePipeline
+from tddfa_ros.core.recording import FALLBACK_RATE_HZ, LinesWriter, VideoWriter
+from tddfa_ros.core.results import frame_line
+from tddfa_ros.core.types import FrameResult
+from tddfa_ros.tools.interruption import Interruption
+from tddfa_ros.tools.outputs import OUTPUTS, Scene, add_output_arguments, overlay
+from tddfa_ros.tools.pipeline_options import add_config_arguments, config_from
+
+EXAMPLES = """examples:
+  python -m tddfa_ros video talk.mp4 --out results/talk.mp4
+  python -m tddfa_ros video talk.mp4 --model-set tddfa_v2 --smooth none --out results/talk.mp4
+  python -m tddfa_ros video talk.mp4 --overlay landmarks,id --out results/talk.mp4
+
+Ctrl-C ends early; what was processed by then is kept in both files.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the verb."""
+    parser.add_argument("file", metavar="FILE", help="video, folder of pictures or bag to read")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE.mp4",
+        help="annotated video; the results go beside it as FILE.jsonl",
+    )
+    add_output_arguments(parser)
+    add_config_arguments(parser)
+
+
+class VideoSinks:
+    """The files of a run; leaving the ``with`` block gives each its final name.
+
+    Parameters
+    ----------
+    out_path : the annotated video; the results go beside it with suffix ``.jsonl``
+    rate_hz : frames a second of the videos
+    overlay_kinds : what the annotated video shows
+    outputs : names of further videos, ``<stem>_<name>.mp4``
+    """
+
+    def __init__(
+        self,
+        out_path: Path,
+        rate_hz: float,
+        overlay_kinds: tuple[str, ...],
+        outputs: tuple[str, ...] = (),
+    ) -> None:
+        self._overlay_kinds = overlay_kinds
+        self.annotated = VideoWriter(out_path, rate_hz)
+        self.lines = LinesWriter(out_path.with_suffix(".jsonl"))
+        self.pictures = {
+            name: VideoWriter(out_path.with_name(f"{out_path.stem}_{name}.mp4"), rate_hz)
+            for name in outputs
+        }
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Return self."""
+        for writer in (self.annotated, self.lines, *self.pictures.values()):
+            self._stack.enter_context(writer)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close all files, and say what was written."""
+        self._stack.close()
+        if self.lines.frame_count:
+            files = ", ".join(str(w.path) for w in (self.annotated, self.lines))
+            sys.stdout.write(f"{self.lines.frame_count} frames -> {files}\n")
+
+    def write(self, image_bgr: np.ndarray, result: FrameResult) -> None:
+        """Add one frame to all of them."""
+        scene = Scene(image_bgr, result)
+        self.annotated.write(overlay(scene, self._overlay_kinds))
+        for name, writer in self.pictures.items():
+            writer.write(OUTPUTS[name].draw(scene))
+        self.lines.write(frame_line(result))
+
+
+def process_frames(
+    pipeline: FacePipeline,
+    frames: Iterable[media.MediaFrame],
+    write: Callable[[np.ndarray, FrameResult], None],
+) -> None:
+    """Run a stream through a fresh pipeline; each result meets the image that it belongs to.
+
+    A smoother may answer some frames late. What it still holds when the stream ends,
+    or breaks off, is written too.
+    """
+    waiting: dict[int, np.ndarray] = {}
+
+    def deliver(results: Iterable[FrameResult]) -> None:
+        for result in results:
+            write(waiting.pop(result.frame_index), result)
+
+    try:
+        for frame in frames:
+            result = pipeline.process(frame.image_bgr, frame.stamp_ns)
+            waiting[result.frame_index] = frame.image_bgr
+            deliver(pipeline.smooth(result))
+    finally:
+        deliver(pipeline.flush())
+
+
+def _check_out(source: str, out_path: Path) -> None:
+    if Path(source).exists() and Path(source).resolve() == out_path.resolve():
+        raise MediaError(f"{out_path}: is the input itself; choose another --out")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Process the whole video; on Ctrl-C the files are closed and keep what was done."""
+    config: PipelineConfig = config_from(args)
+    _check_out(args.file, args.out)
+    chosen = model_set.load(model_set.find(config.model_set))
+    with ExitStack() as stack:
+        stop = stack.enter_context(Interruption())
+        source = stack.enter_context(media.open_media(args.file))
+        pipeline = stack.enter_context(closing(FacePipeline(chosen, config)))
+        rate_hz = source.fps or FALLBACK_RATE_HZ
+        sinks = stack.enter_context(VideoSinks(args.out, rate_hz, args.overlay, args.outputs))
+        progress = stack.enter_context(
+            tqdm(total=source.frame_count, unit="frame", disable=None, leave=False)
+        )
+        process_frames(pipeline, _counted(stop.until_requested(source), progress), sinks.write)
+    return 0
+
+
+def _counted(frames: Iterable[media.MediaFrame], progress: tqdm) -> Iterator[media.MediaFrame]:
+    for frame in frames:
+        yield frame
+        progress.update()

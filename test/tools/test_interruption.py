@@ -1,0 +1,43 @@
+import os
+import signal
+
+import pytest
+
+from tddfa_ros.tools.interruption import Interruption
+
+
+def test_undisturbed_passes_everything():
+    with Interruption() as stop:
+        assert list(stop.until_requested(range(5))) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_signal_ends_the_loop_after_its_item(number, raised):
+    before = signal.getsignal(number)
+    done = []
+    with pytest.raises(raised), Interruption() as stop:
+        for item in stop.until_requested(range(100)):
+            if item == 3:
+                os.kill(os.getpid(), number)
+            done.append(item)
+        done.append("closed")
+    assert done == [0, 1, 2, 3, "closed"]
+    assert signal.getsignal(number) is before
+
+
+def test_second_signal_acts_at_once():
+    done = []
+    with pytest.raises(KeyboardInterrupt), Interruption():
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append(1)
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append(2)
+    assert done == [1]
+
+
+def test_an_error_is_not_hidden_by_a_signal():
+    with pytest.raises(ValueError, match="cause"), Interruption():
+        os.kill(os.getpid(), signal.SIGINT)
+        raise ValueError("cause")

@@ -1,0 +1,44 @@
+import argparse
+
+import pytest
+
+from tddfa_ros.core.config import PipelineConfig, options
+from tddfa_ros.tools.pipeline_options import add_config_arguments, config_from, flag
+
+
+@pytest.fixture
+def parser():
+    made = argparse.ArgumentParser()
+    add_config_arguments(made)
+    return made
+
+
+def test_no_flags_give_the_defaults(parser):
+    assert config_from(parser.parse_args([])) == PipelineConfig()
+
+
+def test_every_setting_has_a_flag_with_its_description(parser):
+    text = " ".join(parser.format_help().split())
+    for name, (_, about) in options(PipelineConfig).items():
+        assert flag(name) in text
+        assert about.description in text
+
+
+def test_given_values_reach_the_config(parser):
+    arguments = "--smooth window --max-faces 3 --detection-interval-s 1 --model-set /a b"
+    config = config_from(parser.parse_args(arguments.split()[:-1]))
+    assert config.smoothing == "window"
+    assert config.max_faces == 3
+    assert config.detection_interval_s == 1.0
+    assert config.model_set == "/a"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["--smooth median", "--max-faces 0", "--max-faces 2.5", "--detection-threshold nan"],
+)
+def test_bad_values_are_usage_errors(parser, arguments, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        parser.parse_args(arguments.split())
+    assert exit_info.value.code == 2
+    assert arguments.split()[1] in capsys.readouterr().err
