@@ -1,0 +1,78 @@
+"""Camera: projection and its inverse, scaling, and what calibrations are accepted."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tddfa_ros.core.camera import Camera, camera_from_calibration
+from tddfa_ros.core.errors import ConfigError
+
+K = np.array([[600.0, 0, 330], [0, 610, 230], [0, 0, 1]])
+P = np.hstack([np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]]), np.zeros((3, 1))])
+D = [-0.3, 0.12, 1e-3, -2e-3, 0.02]
+
+
+def calibration(**changed):
+    fields = {
+        "matrix": K,
+        "distortion": D,
+        "distortion_model": "plumb_bob",
+        "projection": P,
+        "height": 480,
+        "width": 640,
+        "rectified": False,
+        "image_height": 480,
+        "image_width": 640,
+    }
+    return camera_from_calibration(**{**fields, **changed})
+
+
+@pytest.mark.parametrize(
+    ("model", "coefficients"),
+    [("plumb_bob", D), ("rational_polynomial", [0.1, -0.05, 1e-3, 1e-3, 0.01, 0.1, -0.02, 0.005]),
+     ("equidistant", [0.05, -0.01, 0.003, -0.001]), ("", [])],
+)  # fmt: skip
+@given(x=st.floats(-0.45, 0.45), y=st.floats(-0.35, 0.35), z=st.floats(0.2, 5))
+def test_rays_are_the_inverse_of_projection(model, coefficients, x, y, z):
+    camera = calibration(distortion=coefficients, distortion_model=model)
+    pixel = camera.project(np.array([[x * z, y * z, z]]))
+    np.testing.assert_allclose(camera.rays(pixel), [[x, y]], atol=1e-5)
+
+
+def test_a_rectified_image_has_the_projection_matrix_and_no_distortion():
+    camera = calibration(rectified=True)
+    np.testing.assert_allclose(camera.project(np.array([[0.1, 0.2, 1.0]])), [[370, 340]])
+
+
+def test_an_image_of_another_size_sees_the_same_rays():
+    full, half = calibration(), calibration(image_height=240, image_width=320)
+    points = np.array([[0.1, 0.05, 1.0], [-0.3, 0.2, 1.0]])
+    # Centre of pixel i of the half image lies between the centres of 2i and 2i + 1 of the full.
+    np.testing.assert_allclose(half.project(points) * 2 + 0.5, full.project(points), atol=1e-9)
+    assert full.scaled_to(480, 640) is full
+
+
+def test_size_zero_means_that_of_the_image():
+    assert calibration(height=0, width=0).matrix.tolist() == K.tolist()
+
+
+def test_an_uncalibrated_camera_is_none():
+    assert calibration(matrix=np.zeros((3, 3))) is None
+    assert calibration(projection=np.zeros((3, 4)), rectified=True) is None
+    assert isinstance(calibration(projection=np.zeros((3, 4))), Camera)
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [
+        ({"distortion_model": "wavy"}, "wavy"),
+        ({"distortion": [0.1, 0.2, 0.3]}, "3 distortion"),
+        ({"distortion_model": "equidistant"}, "5 coefficients"),
+        ({"distortion": [np.nan] * 5}, "finite"),
+        ({"matrix": K * [[-1], [1], [1]]}, "focal"),
+    ],
+)
+def test_bad_calibrations_are_refused(changed, word):
+    with pytest.raises(ConfigError, match=word):
+        calibration(**changed)
