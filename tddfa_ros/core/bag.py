@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,17 +73,26 @@ class BagImage:
 
 
 def bgr_of_fields(fields: object) -> np.ndarray:
-    """Decode a deserialised Image of a common encoding, or any CompressedImage."""
+    """Decode the pixels of a deserialised Image or CompressedImage.
+
+    Returns
+    -------
+    (height, width, 3) uint8, BGR; may be a read-only view of the message
+
+    Raises
+    ------
+    ImageError
+        The encoding is not known, or the sizes contradict each other.
+    """
     if hasattr(fields, "format"):
-        return bgr_from_file_bytes(
-            np.asarray(fields.data), f"compressed image ({fields.format})"
-        )
+        return bgr_from_file_bytes(np.asarray(fields.data), f"compressed image ({fields.format})")
     return bgr_from_buffer(
         np.asarray(fields.data, np.uint8),
         fields.encoding,
         int(fields.height),
         int(fields.width),
         int(fields.step),
+        is_bigendian=bool(fields.is_bigendian),
     )
 
 
@@ -94,7 +103,6 @@ class ImageBag:
     ----------
     path : bag folder (with metadata.yaml), .mcap or .db3 file
     topic : image topic; empty takes the only one, or the first in alphabetical order
-    decode : turns deserialised fields into BGR; the default knows the common encodings
 
     Raises
     ------
@@ -102,14 +110,8 @@ class ImageBag:
         Not a bag, damaged, no such topic, or no images in it.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        topic: str = "",
-        decode: Callable[[object], np.ndarray] = bgr_of_fields,
-    ) -> None:
+    def __init__(self, path: Path, topic: str = "") -> None:
         self.path = Path(path)
-        self.decode = decode
         try:
             self._reader = Reader(self.path)
             self._reader.open()
@@ -129,14 +131,10 @@ class ImageBag:
         counts: dict[str, int] = {}
         for connection in self._reader.connections:
             if connection.msgtype in (IMAGE_TYPE, COMPRESSED_TYPE):
-                counts[connection.topic] = (
-                    counts.get(connection.topic, 0) + connection.msgcount
-                )
+                counts[connection.topic] = counts.get(connection.topic, 0) + connection.msgcount
         if wanted and wanted not in counts:
             listed = ", ".join(sorted(counts)) or "none"
-            raise MediaError(
-                f"{self.path}: no image topic {wanted!r}; image topics: {listed}"
-            )
+            raise MediaError(f"{self.path}: no image topic {wanted!r}; image topics: {listed}")
         with_images = sorted(name for name, count in counts.items() if count)
         if not with_images or (wanted and not counts[wanted]):
             raise MediaError(f"{self.path}: the bag holds no images")
@@ -163,12 +161,8 @@ class ImageBag:
         """
         chosen = [c for c in self._reader.connections if c.topic in topics]
         try:
-            for connection, received_ns, data in self._reader.messages(
-                connections=chosen
-            ):
-                yield BagMessage(
-                    connection.topic, connection.msgtype, received_ns, bytes(data)
-                )
+            for connection, received_ns, data in self._reader.messages(connections=chosen):
+                yield BagMessage(connection.topic, connection.msgtype, received_ns, bytes(data))
         except BAG_ERRORS as error:
             raise MediaError(f"{self.path}: the bag is damaged: {error}") from error
 

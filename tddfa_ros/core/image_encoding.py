@@ -1,7 +1,7 @@
 """Images of any depth, channel count or ROS encoding as BGR uint8; no ROS is needed for it.
 
-The encodings follow ``sensor_msgs/image_encodings.hpp``. The common 8-bit ones are viewed in place
-or converted in one pass; those of more bits per channel keep their full scale (65535 becomes 255).
+The encodings follow ``sensor_msgs/image_encodings.hpp``. 8-bit ones are viewed in place or
+converted in one pass; of more bits per channel the upper eight are kept (65535 becomes 255).
 """
 
 from __future__ import annotations
@@ -14,55 +14,84 @@ from tddfa_ros.core.errors import ImageError
 MAX_PIXELS = 1 << 28
 """Larger images are refused: a wrong header should not ask for gigabytes."""
 
-# Encoding -> (channels, OpenCV conversion to BGR or None when it already is)
-_EIGHT_BIT = {
-    "bgr8": (3, None),
-    "8UC3": (3, None),
-    "rgb8": (3, cv2.COLOR_RGB2BGR),
-    "bgra8": (4, cv2.COLOR_BGRA2BGR),
-    "8UC4": (4, cv2.COLOR_BGRA2BGR),
-    "rgba8": (4, cv2.COLOR_RGBA2BGR),
-    "mono8": (1, cv2.COLOR_GRAY2BGR),
-    "8UC1": (1, cv2.COLOR_GRAY2BGR),
+# Encoding -> (dtype of a channel, channels, OpenCV's conversion to BGR or None if there is none)
+_ENCODINGS: dict[str, tuple[str, int, int | None]] = {
+    "bgr8": ("u1", 3, None),
+    "rgb8": ("u1", 3, cv2.COLOR_RGB2BGR),
+    "bgra8": ("u1", 4, cv2.COLOR_BGRA2BGR),
+    "rgba8": ("u1", 4, cv2.COLOR_RGBA2BGR),
+    "mono8": ("u1", 1, cv2.COLOR_GRAY2BGR),
+    "bgr16": ("u2", 3, None),
+    "rgb16": ("u2", 3, cv2.COLOR_RGB2BGR),
+    "bgra16": ("u2", 4, cv2.COLOR_BGRA2BGR),
+    "rgba16": ("u2", 4, cv2.COLOR_RGBA2BGR),
+    "mono16": ("u2", 1, cv2.COLOR_GRAY2BGR),
+    "yuv422": ("u1", 2, cv2.COLOR_YUV2BGR_UYVY),
+    "uyvy": ("u1", 2, cv2.COLOR_YUV2BGR_UYVY),
+    "yuv422_yuy2": ("u1", 2, cv2.COLOR_YUV2BGR_YUY2),
+    "yuyv": ("u1", 2, cv2.COLOR_YUV2BGR_YUY2),
 }
+for _bits, _dtype in (("8", "u1"), ("16", "u2")):
+    _ENCODINGS[f"bayer_rggb{_bits}"] = (_dtype, 1, cv2.COLOR_BayerRGGB2BGR)
+    _ENCODINGS[f"bayer_bggr{_bits}"] = (_dtype, 1, cv2.COLOR_BayerBGGR2BGR)
+    _ENCODINGS[f"bayer_gbrg{_bits}"] = (_dtype, 1, cv2.COLOR_BayerGBRG2BGR)
+    _ENCODINGS[f"bayer_grbg{_bits}"] = (_dtype, 1, cv2.COLOR_BayerGRBG2BGR)
+# "32FC1" and the like say nothing of what the channels mean: taken as grey, BGR or BGRA.
+_PLAIN = {"8U": "u1", "8S": "i1", "16U": "u2", "16S": "i2", "32S": "i4", "32F": "f4", "64F": "f8"}
+for _depth, _dtype in _PLAIN.items():
+    for _channels in (1, 3, 4):
+        _ENCODINGS[f"{_depth}C{_channels}"] = (_dtype, _channels, None)
 
 
-def is_common(encoding: str) -> bool:
+def is_known(encoding: str) -> bool:
     """Whether :func:`bgr_from_buffer` takes this encoding."""
-    return encoding in _EIGHT_BIT
+    return encoding in _ENCODINGS
 
 
 def bgr_from_buffer(
-    data: np.ndarray, encoding: str, height: int, width: int, step: int
+    data: np.ndarray,
+    encoding: str,
+    height: int,
+    width: int,
+    step: int,
+    *,
+    is_bigendian: bool = False,
 ) -> np.ndarray:
-    """Return the image in a message's data, without a copy where it is BGR without padding.
+    """Return the image in a message's data, without a copy where it is bgr8 without padding.
 
     Parameters
     ----------
     data : (bytes,) uint8
-    encoding : one for which :func:`is_common` holds
+    encoding : one for which :func:`is_known` holds
     height, width : pixels
     step : bytes from one row to the next
+    is_bigendian : byte order of channels of more than a byte
 
     Returns
     -------
-    (height, width, 3) uint8, BGR, C-contiguous; read-only if it is a view of read-only data
+    (height, width, 3) uint8, BGR, C-contiguous; read-only if it is a view of the data
 
     Raises
     ------
     ImageError
-        The encoding is not a common one, or the sizes contradict each other.
+        The encoding is not known, or the sizes contradict each other or the encoding.
     """
-    if encoding not in _EIGHT_BIT:
-        raise ImageError(
-            f"encoding {encoding!r} cannot be read here; use one of {', '.join(_EIGHT_BIT)}"
-        )
-    channels, conversion = _EIGHT_BIT[encoding]
-    rows = rows_of(data, height, width * channels, step)
-    image = rows.reshape(height, width, channels)
+    if encoding not in _ENCODINGS:
+        raise ImageError(f"unknown encoding {encoding!r}; use one of {', '.join(_ENCODINGS)}")
+    dtype_name, channels, conversion = _ENCODINGS[encoding]
+    dtype = np.dtype(dtype_name).newbyteorder(">" if is_bigendian else "<")
+    rows = rows_of(data, height, width * channels * dtype.itemsize, step)
+    image = np.ascontiguousarray(rows).view(dtype).reshape(height, width, channels)
+    image = _eight_bit(image)
     if conversion is None:
-        return np.ascontiguousarray(image)
-    return cv2.cvtColor(image, conversion)
+        return bgr_from_array(image)
+    try:
+        return cv2.cvtColor(image, conversion)
+    except cv2.error as error:
+        raise ImageError(
+            f"a {width} x {height} image cannot be {encoding}: {error.err}; Bayer patterns need "
+            "2 x 2 pixels, YUV an even width"
+        ) from error
 
 
 def rows_of(data: np.ndarray, height: int, row_bytes: int, step: int) -> np.ndarray:
@@ -128,14 +157,10 @@ def _eight_bit(image: np.ndarray) -> np.ndarray:
         clipped = np.maximum(image, 0) if image.dtype.kind == "i" else image
         return (clipped >> (bits - 8) if bits > 8 else clipped * 2).astype(np.uint8)
     if np.issubdtype(image.dtype, np.floating):
-        finite = np.nan_to_num(
-            image.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0
-        )
+        finite = np.nan_to_num(image.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
         scale = 255.0 if finite.max() <= 1.0 else 1.0
         return np.clip(np.rint(finite * scale), 0, 255).astype(np.uint8)
-    raise ImageError(
-        f"an image of dtype {image.dtype} cannot be used; expected numbers"
-    )
+    raise ImageError(f"an image of dtype {image.dtype} cannot be used; expected numbers")
 
 
 def bgr_from_file_bytes(data: bytes | np.ndarray, name: str) -> np.ndarray:
@@ -163,7 +188,5 @@ def bgr_from_file_bytes(data: bytes | np.ndarray, name: str) -> np.ndarray:
     except cv2.error as error:
         raise ImageError(f"{name}: the image cannot be decoded: {error.err}") from error
     if image is None:
-        raise ImageError(
-            f"{name}: damaged, or not an image of a known format (JPEG, PNG, TIFF...)"
-        )
+        raise ImageError(f"{name}: damaged, or not an image of a known format (JPEG, PNG, TIFF...)")
     return bgr_from_array(image)

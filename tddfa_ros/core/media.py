@@ -10,7 +10,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -22,10 +22,12 @@ from tddfa_ros.core.bag import ImageBag, bgr_of_fields
 from tddfa_ros.core.errors import ImageError, MediaError
 from tddfa_ros.core.image_encoding import bgr_from_array, bgr_from_file_bytes
 
-IMAGE_SUFFIXES = frozenset(
-    (".bmp", ".dib", ".jpeg", ".jpg", ".jpe", ".jp2", ".png", ".webp")
-    + (".pbm", ".pgm", ".ppm", ".pnm", ".tif", ".tiff")
-)
+# fmt: off
+IMAGE_SUFFIXES = frozenset((
+    ".bmp", ".dib", ".jpeg", ".jpg", ".jpe", ".jp2", ".png", ".webp",
+    ".pbm", ".pgm", ".ppm", ".pnm", ".tif", ".tiff",
+))
+# fmt: on
 BAG_SUFFIXES = frozenset((".mcap", ".db3"))
 
 STILL_INTERVAL_NS = 1_000_000_000
@@ -45,7 +47,7 @@ class MediaFrame:
     Attributes
     ----------
     image_bgr : (height, width, 3) uint8, C-contiguous; may be read-only
-    stamp_ns : nanoseconds; in a video or folder since its beginning, from a bag or camera since 1970
+    stamp_ns : nanoseconds; since the beginning of a video or folder, else since 1970
     name : file name of an image, six-digit frame number otherwise
     frame_id : coordinate frame that a bag gives, else empty
     """
@@ -144,10 +146,7 @@ class Video(Media):
             if not ok:
                 # A damaged packet and the end look the same; the stated count tells them apart.
                 broken += 1
-                if (
-                    index + broken > (self.frame_count or 0)
-                    or broken > MAX_BROKEN_FRAMES
-                ):
+                if index + broken > (self.frame_count or 0) or broken > MAX_BROKEN_FRAMES:
                     break
                 continue
             if broken:
@@ -221,9 +220,7 @@ class Camera(Media):
         self._start(self._grab())
 
     def _open(self) -> cv2.VideoCapture:
-        return cv2.VideoCapture(
-            int(self.source) if self.source.isdecimal() else self.source
-        )
+        return cv2.VideoCapture(int(self.source) if self.source.isdecimal() else self.source)
 
     def _grab(self) -> Iterator[MediaFrame]:
         index = 0
@@ -252,14 +249,9 @@ class Bag(Media):
 
     kind = "bag"
 
-    def __init__(
-        self,
-        path: Path,
-        topic: str = "",
-        decode: Callable[[object], np.ndarray] = bgr_of_fields,
-    ) -> None:
+    def __init__(self, path: Path, topic: str = "") -> None:
         super().__init__(str(path))
-        self.bag = ImageBag(path, topic, decode)
+        self.bag = ImageBag(path, topic)
         self.frame_count = self.bag.frame_count
         self._start(self._decode())
 
@@ -267,7 +259,7 @@ class Bag(Media):
         for index, message in enumerate(self.bag.messages((self.bag.image_topic,))):
             try:
                 image = self.bag.image(message)
-                pixels = self.bag.decode(image.fields)
+                pixels = bgr_of_fields(image.fields)
             except (MediaError, ImageError) as error:
                 self._skip(str(error))
                 continue
@@ -295,27 +287,19 @@ def read_image(path: Path | str) -> np.ndarray:
 
 def image_paths(folder: Path) -> list[Path]:
     """Image files directly in a folder, by name, numbers in names by their value."""
-    found = [
-        p
-        for p in folder.iterdir()
-        if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()
-    ]
+    found = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
     return sorted(found, key=_natural_key)
 
 
 def _natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
     parts = re.split(r"([0-9]+)", path.name.lower())
-    return [
-        (0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts if p
-    ], path.name
+    return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts if p], path.name
 
 
 def is_camera(source: str) -> bool:
     """Whether a source names a camera: a number, /dev/video... or a network stream."""
     return bool(
-        re.fullmatch(
-            r"[0-9]{1,3}|/dev/video[0-9]+|(rtsp|rtsps|http|https|udp)://.+", source
-        )
+        re.fullmatch(r"[0-9]{1,3}|/dev/video[0-9]+|(rtsp|rtsps|http|https|udp)://.+", source)
     )
 
 
@@ -325,19 +309,13 @@ def is_bag(source: str) -> bool:
     return path.suffix.lower() in BAG_SUFFIXES or (path / "metadata.yaml").is_file()
 
 
-def open_media(
-    source: str | Path | int,
-    *,
-    topic: str = "",
-    decode: Callable[[object], np.ndarray] = bgr_of_fields,
-) -> Media:
+def open_media(source: str | Path | int, *, topic: str = "") -> Media:
     """Open a video, image, folder of images, camera or bag, and read its first image.
 
     Parameters
     ----------
     source : path of a file or folder, number or device of a camera, or address of a stream
     topic : image topic of a bag; empty takes the first
-    decode : for images in bags of encodings that :mod:`tddfa_ros.core.image_encoding` does not know
 
     Raises
     ------
@@ -348,9 +326,7 @@ def open_media(
     """
     source = str(source)
     if not source:
-        raise MediaError(
-            "no input given; use a video, image, folder, bag or camera number"
-        )
+        raise MediaError("no input given; use a video, image, folder, bag or camera number")
     if is_camera(source):
         return Camera(source)
     path = Path(source)
@@ -358,7 +334,7 @@ def open_media(
         if not path.exists():
             raise MediaError(f"{source}: no such file, folder or camera")
         if is_bag(source):
-            return Bag(path, topic, decode)
+            return Bag(path, topic)
         if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
             return Images(path)
     except OSError as error:
