@@ -1,136 +1,44 @@
-"""A calibrated camera: pinhole with the distortion models of sensor_msgs/CameraInfo."""
+"""The weak-perspective camera of a fit, from model units to the pixels of the image.
+
+A vertex v of the fit lies at ``camera[:, :3] @ v + camera[:, 3]`` in the coordinates of the
+network's input, y up and counted from 1 as 3DDFA's training data was. From there it goes to the
+image by x - 1, size - y, z - 1, scaled by ROI side / size and moved to the ROI's origin.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import cv2
 import numpy as np
 
-from tddfa_ros.core.errors import ConfigError
-
-PINHOLE_MODELS = ("", "none", "plumb_bob", "rational_polynomial", "thin_prism", "pinhole")
-FISHEYE_MODELS = ("equidistant", "fisheye")
-PINHOLE_COEFFICIENTS = (0, 4, 5, 8, 12, 14)
+from tddfa_ros.core.types import MorphableParams
 
 
-@dataclass(frozen=True)
-class Camera:
-    """Where a point in the camera's optical frame appears in the image.
-
-    Attributes
-    ----------
-    matrix : (3, 3) float64, pixels: [[fx, s, cx], [0, fy, cy], [0, 0, 1]]
-    distortion : (k,) float64, in OpenCV's order for the model; empty for none
-    fisheye : whether `distortion` is that of the equidistant model (k = 4)
-    height, width : size of the image that the matrix is for, pixels
-    """
-
-    matrix: np.ndarray
-    distortion: np.ndarray
-    fisheye: bool
-    height: int
-    width: int
-
-    def scaled_to(self, height: int, width: int) -> Camera:
-        """Return this camera for a resized image; pixel centres are at integers."""
-        if (height, width) == (self.height, self.width):
-            return self
-        factor_x, factor_y = width / self.width, height / self.height
-        scale = np.diag([factor_x, factor_y, 1.0])
-        # The outer edge of the image, half a pixel beyond the first centre, stays where it is.
-        scale[0, 2], scale[1, 2] = (factor_x - 1) / 2, (factor_y - 1) / 2
-        return replace(self, matrix=scale @ self.matrix, height=height, width=width)
-
-    def project(self, points_m: np.ndarray) -> np.ndarray:
-        """(n, 2) float64 pixels of (n, 3) points in the optical frame, z > 0."""
-        points = np.ascontiguousarray(points_m, np.float64).reshape(-1, 1, 3)
-        zero = np.zeros(3)
-        if self.fisheye:
-            pixels, _ = cv2.fisheye.projectPoints(points, zero, zero, self.matrix, self.distortion)
-        else:
-            pixels, _ = cv2.projectPoints(points, zero, zero, self.matrix, self.distortion)
-        return pixels.reshape(-1, 2)
-
-    def rays(self, pixels: np.ndarray) -> np.ndarray:
-        """(n, 2) float64: x/z and y/z of the rays through (n, 2) pixels; inverse of `project`."""
-        points = np.ascontiguousarray(pixels, np.float64).reshape(-1, 1, 2)
-        if self.fisheye:
-            rays = cv2.fisheye.undistortPoints(points, self.matrix, self.distortion)
-        else:
-            until = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-9)
-            rays = cv2.undistortPointsIter(
-                points, self.matrix, self.distortion, np.eye(3), np.eye(3), until
-            )
-        return rays.reshape(-1, 2)
-
-
-def camera_from_calibration(
-    *,
-    matrix: np.ndarray,
-    distortion: np.ndarray,
-    distortion_model: str,
-    projection: np.ndarray,
-    height: int,
-    width: int,
-    rectified: bool,
-    image_height: int,
-    image_width: int,
-) -> Camera | None:
-    """Camera of an image from the fields of a sensor_msgs/CameraInfo.
-
-    Parameters
-    ----------
-    matrix : (3, 3), K: of the raw image
-    distortion : (k,), D
-    distortion_model : plumb_bob, rational_polynomial, equidistant, or empty for none
-    projection : (3, 4), P: of the rectified image
-    height, width : size at calibration, pixels; 0 means that of the image
-    rectified : whether the image is rectified: P holds then, without distortion
-    image_height, image_width : size of the image, pixels; the matrix is scaled to it
+def image_camera(params: MorphableParams) -> np.ndarray:
+    """Camera that takes model points to image space, before z is counted from the lowest point.
 
     Returns
     -------
-    The camera, or None if it is not calibrated (K[0] == 0, or P[0] == 0 for a rectified image).
-
-    Raises
-    ------
-    ConfigError
-        Values that are not finite, an unknown distortion model, or a wrong number of coefficients.
+    (3, 4) float64; x and y in pixels of the image, y down, z in pixels towards the camera
     """
-    matrix = np.asarray(matrix, np.float64).reshape(3, 3)
-    projection = np.asarray(projection, np.float64).reshape(3, 4)
-    distortion = np.asarray(distortion, np.float64).ravel()
-    used = projection[:, :3] if rectified else matrix
-    if used[0, 0] == 0.0:
-        return None
-    if not (np.isfinite(used).all() and np.isfinite(distortion).all()):
-        raise ConfigError(f"camera calibration is not finite: matrix {used.tolist()}")
-    if used[0, 0] < 0 or used[1, 1] <= 0:
-        raise ConfigError(f"camera calibration has focal lengths {used[0, 0]}, {used[1, 1]} <= 0")
-    fisheye = distortion_model in FISHEYE_MODELS and not rectified
-    if rectified:
-        distortion = np.zeros(0)
-    elif fisheye:
-        if len(distortion) != 4:
-            raise ConfigError(
-                f"camera calibration: {distortion_model} has {len(distortion)} coefficients, not 4"
-            )
-    elif distortion_model not in PINHOLE_MODELS:
-        known = ", ".join(name for name in (*PINHOLE_MODELS, *FISHEYE_MODELS) if name)
-        raise ConfigError(
-            f"camera calibration: unknown distortion model {distortion_model!r}; known: {known}"
-        )
-    elif len(distortion) not in PINHOLE_COEFFICIENTS:
-        raise ConfigError(
-            f"camera calibration: {len(distortion)} distortion coefficients; "
-            f"expected one of {PINHOLE_COEFFICIENTS}"
-        )
-    camera = Camera(
-        matrix=used.copy(),
-        distortion=distortion,
-        fisheye=fisheye,
-        height=height or image_height,
-        width=width or image_width,
-    )
-    return camera.scaled_to(image_height, image_width)
+    scale, offset = _input_to_image(params)
+    camera = np.asarray(params.camera, np.float64) * scale[:, None]
+    camera[:, 3] += offset
+    return camera
+
+
+def params_with_image_camera(params: MorphableParams, camera: np.ndarray) -> MorphableParams:
+    """Return `params` with another camera of image space, (3, 4); the inverse of `image_camera`."""
+    scale, offset = _input_to_image(params)
+    moved = np.array(camera, np.float64)
+    moved[:, 3] -= offset
+    return replace(params, camera=(moved / scale[:, None]).astype(np.float32))
+
+
+def _input_to_image(params: MorphableParams) -> tuple[np.ndarray, np.ndarray]:
+    left, top, right, bottom = (float(edge) for edge in params.roi_xyxy)
+    size = params.input_size
+    scale_x, scale_y = (right - left) / size, (bottom - top) / size
+    scale_z = (scale_x + scale_y) / 2
+    scale = np.array([scale_x, -scale_y, scale_z])
+    return scale, np.array([left - scale_x, top + size * scale_y, -scale_z])

@@ -43,7 +43,7 @@ class ShapeHold(Generic[HeldT]):
         self._held: dict[str, HeldT] = {}
 
     def held(self, face_id: str) -> HeldT | None:
-        """What `hold` made of that face's shape, or None while it is not held."""
+        """Return what `hold` made of that face's shape, or None while it is not held."""
         return self._held.get(face_id)
 
     def apply(self, face_id: str, params: MorphableParams) -> MorphableParams:

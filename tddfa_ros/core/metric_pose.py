@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from tddfa_ros.core.camera import Camera
+from tddfa_ros.core.calibration import Camera
 
 # Landmarks of the fit are hardly ever better than this, however well the model explains them.
 LEAST_PIXEL_NOISE = 0.3

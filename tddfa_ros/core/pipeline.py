@@ -132,7 +132,7 @@ class FacePipeline:
         return self._smoother.push(result)
 
     def flush(self) -> list[FrameResult]:
-        """The smoothed results that were still held back, at the end of a stream."""
+        """Return the smoothed results that were still held back, at the end of a stream."""
         return self._smoother.flush()
 
     def vertices(self, face: Face) -> np.ndarray:

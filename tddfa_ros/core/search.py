@@ -65,7 +65,7 @@ class BackgroundSearch:
         self._pending = (frame_index + LAG_FRAMES, future, boxes_by_id)
 
     def collect(self, frame_index: int) -> SearchResult | None:
-        """The result of the running search if it is due at this frame, else None."""
+        """Return the result of the running search if it is due at this frame, else None."""
         if self._pending is None or frame_index < self._pending[0]:
             return None
         _, future, boxes_by_id = self._pending

@@ -15,6 +15,7 @@ class Stopwatch:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
+        """Time the body of a ``with`` statement under this name."""
         start_ns = time.perf_counter_ns()
         try:
             yield

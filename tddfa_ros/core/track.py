@@ -281,7 +281,7 @@ def _follow(track: Track, seen: Observation, bounds: np.ndarray, stamp_ns: int) 
     seconds = (stamp_ns - track.stamp_ns) * 1e-9
     if seconds > 0:
         moved = _centre_and_sides(bounds)[0] - _centre_and_sides(track.bounds_xyxy)[0]
-        # Averaged over about four frames: landmarks jitter more from frame to frame than heads move.
+        # Averaged over about four frames, since landmarks jitter from each to the next.
         track.velocity_px_s = 0.75 * track.velocity_px_s + 0.25 * moved / seconds
     track.observation = seen
     track.bounds_xyxy = bounds

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from tddfa_ros.core.camera import Camera
+from tddfa_ros.core.calibration import Camera
 from tddfa_ros.core.metric_pose import solve_metric_pose
 
 # Face frame (x out of the face, y to the subject's left, z up) of an upright face that looks into

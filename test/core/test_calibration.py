@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tddfa_ros.core.camera import Camera, camera_from_calibration
+from tddfa_ros.core.calibration import Camera, camera_from_calibration
 from tddfa_ros.core.errors import ConfigError
 
 K = np.array([[600.0, 0, 330], [0, 610, 230], [0, 0, 1]])
