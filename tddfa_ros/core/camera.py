@@ -1,44 +1,65 @@
-"""The weak-perspective camera of a fit, from model units to the pixels of the image.
+"""The weak-perspective camera of a fit: from the network's input to the image, and back.
 
-A vertex v of the fit lies at ``camera[:, :3] @ v + camera[:, 3]`` in the coordinates of the
-network's input, y up and counted from 1 as 3DDFA's training data was. From there it goes to the
-image by x - 1, size - y, z - 1, scaled by ROI side / size and moved to the ROI's origin.
+Numbers as in 3DDFA_V2: its pixel coordinates count from 1 and its y points up, so a vertex
+``(x, y, z)`` of the network's input lies in the image at ``(x - 1, size - y, z - 1)``, scaled by
+ROI side / input size and moved to the ROI's corner.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 
 import numpy as np
 
+from tddfa_ros.core.errors import TddfaError
 from tddfa_ros.core.types import MorphableParams
 
 
+def _scale_and_offset(params: MorphableParams) -> tuple[np.ndarray, np.ndarray]:
+    """Per axis: image coordinate = scale * network coordinate + offset."""
+    left, top, right, bottom = params.roi_xyxy.tolist()
+    size = float(params.input_size)
+    scale_x, scale_y = (right - left) / size, (bottom - top) / size
+    scale_z = (scale_x + scale_y) / 2
+    scale = np.array([scale_x, -scale_y, scale_z])
+    return scale, np.array([left - scale_x, top + size * scale_y, -scale_z])
+
+
 def image_camera(params: MorphableParams) -> np.ndarray:
-    """Camera that takes model points to image space, before z is counted from the lowest point.
+    """Give the affine map from model units to image space, before z is shifted to start at 0.
 
     Returns
     -------
-    (3, 4) float64; x and y in pixels of the image, y down, z in pixels towards the camera
+    (3, 4) float64; rows give x and y in pixels (y down) and z in pixels, larger = nearer
     """
-    scale, offset = _input_to_image(params)
-    camera = np.asarray(params.camera, np.float64) * scale[:, None]
+    scale, offset = _scale_and_offset(params)
+    camera = params.camera * scale[:, None]
     camera[:, 3] += offset
     return camera
 
 
 def params_with_image_camera(params: MorphableParams, camera: np.ndarray) -> MorphableParams:
-    """Return `params` with another camera of image space, (3, 4); the inverse of `image_camera`."""
-    scale, offset = _input_to_image(params)
-    moved = np.array(camera, np.float64)
-    moved[:, 3] -= offset
-    return replace(params, camera=(moved / scale[:, None]).astype(np.float32))
+    """Put the same face, in the same ROI, under another image-space camera.
 
+    Inverse of :func:`image_camera`, up to the rounding of float32.
 
-def _input_to_image(params: MorphableParams) -> tuple[np.ndarray, np.ndarray]:
-    left, top, right, bottom = (float(edge) for edge in params.roi_xyxy)
-    size = params.input_size
-    scale_x, scale_y = (right - left) / size, (bottom - top) / size
-    scale_z = (scale_x + scale_y) / 2
-    scale = np.array([scale_x, -scale_y, scale_z])
-    return scale, np.array([left - scale_x, top + size * scale_y, -scale_z])
+    Parameters
+    ----------
+    params : whose ROI, input size and coefficients are kept
+    camera : (3, 4), from model units to image space, as :func:`image_camera` gives it
+
+    Raises
+    ------
+    TddfaError
+        The ROI has no area.
+    """
+    scale, offset = _scale_and_offset(params)
+    if not scale.all():
+        raise TddfaError(
+            f"roi_xyxy={params.roi_xyxy.tolist()}: has no area, so no camera can be expressed in "
+            "it; give the region that the network saw"
+        )
+    network = np.array(camera, np.float64)
+    network[:, 3] -= offset
+    network /= scale[:, None]
+    return dataclasses.replace(params, camera=network.astype(np.float32))

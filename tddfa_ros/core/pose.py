@@ -1,0 +1,179 @@
+"""Orientation of a head from its fit, and conversions between rotation, quaternion and angles.
+
+Three frames, all right-handed:
+
+- optical (REP-103): x right, y down, z forward, out of the camera;
+- face (REP-155): x out of the face, y to the subject's left, z to the scalp;
+- view: x to the image's right, y up, z towards the camera. An upright face that looks into the
+  camera has its model axes (x to the subject's left, y up, z out) along these, so the *turn* of a
+  head is the rotation from the model's axes to this frame and is the identity for such a face.
+"""
+
+from __future__ import annotations
+
+from math import asin, atan2, cos, degrees, hypot, pi, sin, sqrt
+
+import numpy as np
+
+from tddfa_ros.core.camera import image_camera
+from tddfa_ros.core.types import HeadPose, MorphableParams
+
+# Columns: the axes of the face frame in model axes.
+_MODEL_FROM_FACE = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+_OPTICAL_FROM_VIEW = np.diag([1.0, -1.0, -1.0])
+_VIEW_FROM_IMAGE = np.array([[1.0], [-1.0], [1.0]])
+
+_GIMBAL = 1e-9
+_REFERENCE_GIMBAL = 0.998
+
+
+def head_pose(params: MorphableParams) -> HeadPose:
+    """Find the orientation of the head of a fit.
+
+    The rotation is the one nearest to the fitted camera (its polar factor), so it is orthonormal
+    whatever the network says. A camera that is not finite gives NaN throughout.
+    """
+    camera = image_camera(params)
+    linear = camera[:, :3]
+    if not np.isfinite(linear).all():
+        return HeadPose(np.full(4, np.nan), np.full(3, np.nan), np.full(3, np.nan), float("nan"))
+    rotation = rotation_from_turn(nearest_rotation(_VIEW_FROM_IMAGE * linear))
+    return HeadPose(
+        quat_xyzw=quat_from_rotation(rotation),
+        yaw_pitch_roll_rad=yaw_pitch_roll_from_rotation(rotation),
+        reference_euler_deg=reference_euler_deg(params.camera),
+        scale=float(np.linalg.norm(linear[:2], axis=1).mean()),
+    )
+
+
+def nearest_rotation(matrix: np.ndarray) -> np.ndarray:
+    """Find the rotation nearest to a 3x3 matrix in the Frobenius norm (Kabsch 1976)."""
+    left, _, right = np.linalg.svd(matrix)
+    rotation = left @ right
+    if np.linalg.det(rotation) < 0:
+        left[:, 2] *= -1
+        rotation = left @ right
+    return rotation
+
+
+def rotation_from_turn(turn: np.ndarray) -> np.ndarray:
+    """Convert a turn to the rotation from the face frame to the optical frame, both (3, 3)."""
+    return _OPTICAL_FROM_VIEW @ turn @ _MODEL_FROM_FACE
+
+
+def turn_from_rotation(rotation: np.ndarray) -> np.ndarray:
+    """Invert :func:`rotation_from_turn`."""
+    return _OPTICAL_FROM_VIEW @ rotation @ _MODEL_FROM_FACE.T
+
+
+def yaw_pitch_roll_from_rotation(rotation: np.ndarray) -> np.ndarray:
+    """Describe the orientation of a head by angles.
+
+    The turn of the head is ``Ry(yaw) Rx(-pitch) Rz(roll)`` in the view frame: the head rolls about
+    its own axis first, then nods, then turns about the vertical.
+
+    - yaw > 0: the subject turns to their left, the image's right; in (-pi, pi], continuous through
+      a profile at +-pi/2
+    - pitch > 0: the head tilts up; in [-pi/2, pi/2]
+    - roll > 0: the head tilts to the subject's right shoulder, counter-clockwise in the image; in
+      (-pi, pi]
+
+    At pitch = +-pi/2 only a sum of yaw and roll is determined; roll is then 0.
+
+    Parameters
+    ----------
+    rotation : (3, 3), from the face frame to the optical frame
+
+    Returns
+    -------
+    (3,) float64, radians
+    """
+    (t00, _, t02), (t10, t11, t12), (t20, _, t22) = turn_from_rotation(rotation).tolist()
+    level = hypot(t10, t11)
+    pitch = atan2(t12, level)
+    if level < _GIMBAL:
+        return np.array([atan2(-t20, t00), pitch, 0.0])
+    return np.array([atan2(t02, t22), pitch, atan2(t10, t11)])
+
+
+def rotation_from_yaw_pitch_roll(yaw_pitch_roll_rad: np.ndarray) -> np.ndarray:
+    """Convert angles to the (3, 3) rotation from the face frame to the optical frame."""
+    yaw, pitch, roll = (float(angle) for angle in yaw_pitch_roll_rad)
+    cy, sy = cos(yaw), sin(yaw)
+    cx, sx = cos(-pitch), sin(-pitch)
+    cz, sz = cos(roll), sin(roll)
+    turn = np.array(
+        [
+            [cy * cz + sy * sx * sz, -cy * sz + sy * sx * cz, sy * cx],
+            [cx * sz, cx * cz, -sx],
+            [-sy * cz + cy * sx * sz, sy * sz + cy * sx * cz, cy * cx],
+        ]
+    )
+    return rotation_from_turn(turn)
+
+
+def quat_from_rotation(rotation: np.ndarray) -> np.ndarray:
+    """Convert a (3, 3) rotation to a unit quaternion, (4,) float64, x y z w, with w >= 0.
+
+    Of w and the greatest diagonal entry the larger is divided by (Shepperd 1978), so it is exact
+    near half turns too. The sign is fixed by w >= 0; where w passes through 0 all four flip.
+    """
+    (a, b, c), (d, e, f), (g, h, i) = rotation.tolist()
+    if a + e + i > 0:
+        s = 2 * sqrt(1 + a + e + i)
+        quat = np.array([(h - f) / s, (c - g) / s, (d - b) / s, s / 4])
+    elif a >= e and a >= i:
+        s = 2 * sqrt(max(0.0, 1 + a - e - i))
+        quat = np.array([s / 4, (b + d) / s, (c + g) / s, (h - f) / s])
+    elif e >= i:
+        s = 2 * sqrt(max(0.0, 1 + e - a - i))
+        quat = np.array([(b + d) / s, s / 4, (f + h) / s, (c - g) / s])
+    else:
+        s = 2 * sqrt(max(0.0, 1 + i - a - e))
+        quat = np.array([(c + g) / s, (f + h) / s, s / 4, (d - b) / s])
+    quat /= sqrt(quat @ quat)
+    return -quat if quat[3] < 0 else quat
+
+
+def rotation_from_quat(quat_xyzw: np.ndarray) -> np.ndarray:
+    """Convert a quaternion x y z w to a (3, 3) rotation; it need not be of unit length."""
+    x, y, z, w = (float(part) for part in quat_xyzw)
+    k = 2 / (x * x + y * y + z * z + w * w)
+    return np.array(
+        [
+            [1 - k * (y * y + z * z), k * (x * y - z * w), k * (x * z + y * w)],
+            [k * (x * y + z * w), 1 - k * (x * x + z * z), k * (y * z - x * w)],
+            [k * (x * z - y * w), k * (y * z + x * w), 1 - k * (x * x + y * y)],
+        ]
+    )
+
+
+def reference_euler_deg(camera: np.ndarray) -> np.ndarray:
+    """Compute yaw, pitch, roll in degrees as 3DDFA_V2 does, for comparison with it only.
+
+    Rows one and two of the camera are normalised, the third is their cross product; angles after
+    Slabaugh, *Computing Euler angles from a rotation matrix*. Yaw has the opposite sign of
+    :func:`yaw_pitch_roll_from_rotation`, and near +-90 degrees of yaw it snaps, as there.
+
+    Parameters
+    ----------
+    camera : (3, 4), of the network's input, as regressed
+
+    Returns
+    -------
+    (3,) float64; NaN where the camera has no direction
+    """
+    first, second = np.asarray(camera, np.float64)[:2, :3].tolist()
+    lengths = [sqrt(sum(v * v for v in row)) for row in (first, second)]
+    if not all(0 < length < float("inf") for length in lengths):
+        return np.full(3, np.nan)
+    a, b, c = (v / lengths[0] for v in first)
+    d, e, f = (v / lengths[1] for v in second)
+    g, h, i = b * f - c * e, c * d - a * f, a * e - b * d
+    if g > _REFERENCE_GIMBAL:
+        yaw, pitch, roll = pi / 2, atan2(-b, -c), 0.0
+    elif g < -_REFERENCE_GIMBAL:
+        yaw, pitch, roll = -pi / 2, atan2(b, c), 0.0
+    else:
+        yaw, pitch, roll = asin(g), atan2(h, i), atan2(d, a)
+    return np.array([degrees(yaw), degrees(pitch), degrees(roll)])
