@@ -94,7 +94,7 @@ def vertex_normals(
     chosen: np.ndarray | None = None,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Unit normals, the area-weighted mean of the triangles around each vertex.
+    """Return unit normals: the area-weighted mean of the triangles around each vertex.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ class VisibilityBuffer:
         windows = [w for w in windows if w[0] < w[2] and w[1] < w[3]]
         if not windows:
             return 0, 0, 0, 0
-        x0, y0, x1, y1 = zip(*windows)
+        x0, y0, x1, y1 = zip(*windows, strict=True)
         return min(x0), min(y0), max(x1), max(y1)
 
     def clear(self) -> None:
