@@ -157,9 +157,9 @@ def read_description(folder: str | os.PathLike[str]) -> Description:
     return description
 
 
-def description_document(description: Description) -> dict[str, Any]:
-    """Inverse of :func:`read_description`: the mapping to write as ``model.yaml``."""
-    return {
+def dump_description(description: Description) -> str:
+    """Return the text of ``model.yaml``; :func:`read_description` is the inverse."""
+    document = {
         "format": FORMAT,
         "name": description.name,
         "licence": description.licence,
@@ -173,6 +173,19 @@ def description_document(description: Description) -> dict[str, Any]:
         },
         "files": {name: dataclasses.asdict(rec) for name, rec in description.files.items()},
     }
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text of several lines as such."""
+
+
+def _represent_text(dumper: _Dumper, text: str) -> yaml.Node:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _represent_text)
 
 
 class _Section:
