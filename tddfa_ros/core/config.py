@@ -80,14 +80,16 @@ def from_mapping(config_class: type, values: dict[str, Any]) -> Any:
     return config_class(**values)
 
 
-class _Checked:
+class CheckedConfig:
+    """Base of the config dataclasses: checks every value against its :class:`Option`."""
+
     def __post_init__(self) -> None:
         for name, (default, about) in options(type(self)).items():
             object.__setattr__(self, name, check_value(name, getattr(self, name), default, about))
 
 
 @dataclass(frozen=True)
-class PipelineConfig(_Checked):
+class PipelineConfig(CheckedConfig):
     """Settings of detection, fitting, tracking and smoothing."""
 
     model_set: str = option(
