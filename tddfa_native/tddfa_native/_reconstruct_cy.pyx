@@ -6,7 +6,7 @@ The kernels, and how they work, are in ``reconstruct_kernel.cpp``. Nothing here 
 interpreter's lock while it computes.
 """
 
-from libc.stdint cimport int16_t
+from libc.stdint cimport int32_t
 from libcpp cimport bool as cbool
 from libcpp.vector cimport vector
 
@@ -14,8 +14,8 @@ from libcpp.vector cimport vector
 cdef extern from "reconstruct_kernel.h" namespace "tddfa" nogil:
     const int kBlock
     cdef struct PackedModel:
-        const int16_t *shape_basis
-        const int16_t *expression_basis
+        const int32_t *shape_basis
+        const int32_t *expression_basis
         Py_ssize_t shapes
         Py_ssize_t expressions
         Py_ssize_t vertices
@@ -46,8 +46,8 @@ def kernel_names():
 
 
 cdef PackedModel _model(
-    const int16_t[:, :, :, ::1] shape_basis,
-    const int16_t[:, :, :, ::1] expression_basis,
+    const int32_t[:, :, :, ::1] shape_basis,
+    const int32_t[:, :, :, ::1] expression_basis,
     Py_ssize_t vertices,
 ) except *:
     cdef PackedModel model
@@ -66,8 +66,8 @@ cdef PackedModel _model(
 def reconstruct(
     int kernel,
     list bases,
-    const int16_t[:, :, :, ::1] shape_basis,
-    const int16_t[:, :, :, ::1] expression_basis,
+    const int32_t[:, :, :, ::1] shape_basis,
+    const int32_t[:, :, :, ::1] expression_basis,
     const float[:, ::1] shapes,
     const float[:, ::1] expressions,
     const float[:, :, ::1] cameras,
@@ -104,7 +104,7 @@ def reconstruct(
 def hold(
     int kernel,
     const float[:, :, ::1] base,
-    const int16_t[:, :, :, ::1] shape_basis,
+    const int32_t[:, :, :, ::1] shape_basis,
     const float[::1] shape,
     Py_ssize_t vertices,
     float[:, :, ::1] out,

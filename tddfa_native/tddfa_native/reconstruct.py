@@ -15,7 +15,9 @@ import numpy as np
 
 from tddfa_native import _reconstruct_cy as _cy
 
-_LARGEST = 32767
+# One less than int16 holds: the upper of two values is rounded with the lower as its fraction.
+_LARGEST = 32766
+_UPPER = 65536
 
 
 def kernel_names() -> tuple[str, ...]:
@@ -69,7 +71,7 @@ class PackedFaceModel:
             raise ValueError(f"kernel {kernel!r} is not one of {', '.join(names)}")
         self.vertex_count = len(mean)
         self._kernel = 0 if kernel is None else names.index(kernel)
-        self._mean = _pack(_finite("mean", mean)[None])[:, 0]
+        self._mean = _pack_mean(_finite("mean", mean))
         self._shape_basis, self._shape_scale = self._quantise("shape_basis", shape_basis)
         self._expression_basis, self._expression_scale = self._quantise(
             "expression_basis", expression_basis
@@ -95,10 +97,8 @@ class PackedFaceModel:
         largest = np.abs(basis).max(axis=(1, 2), initial=0.0)
         scale = (largest / _LARGEST).astype(np.float32)
         divisor = np.where(scale > 0, scale, 1).astype(np.float32)
-        steps = np.empty(basis.shape, np.int16)
-        for component, (values, step) in enumerate(zip(basis, divisor, strict=True)):
-            steps[component] = np.clip(np.rint(values / step), -_LARGEST, _LARGEST)
-        return _pack(steps), scale
+        packed = _pack_pairs(basis, divisor)
+        return packed, scale / np.float32(_UPPER)
 
     def hold(self, shape: np.ndarray) -> HeldShape:
         """Apply shape coefficients, (s,), once for many reconstructions."""
@@ -261,18 +261,31 @@ def _scaled(name: str, rows: Sequence[np.ndarray], scale: np.ndarray) -> np.ndar
     return scaled
 
 
-def _pack(values: np.ndarray) -> np.ndarray:
-    """(c, n, 3) -> (blocks, c, 3, BLOCK), aligned to cache lines, the last vertex repeated."""
-    components, count, _ = values.shape
-    blocks = -(-count // _cy.BLOCK)
-    shape = (blocks, components, 3, _cy.BLOCK)
-    packed = _aligned_empty(shape, values.dtype)
-    whole = count // _cy.BLOCK
-    split = values[:, : whole * _cy.BLOCK].reshape(components, whole, _cy.BLOCK, 3)
-    packed[:whole] = split.transpose(1, 0, 3, 2)
-    if whole < blocks:
-        last = np.minimum(np.arange(whole * _cy.BLOCK, blocks * _cy.BLOCK), count - 1)
-        packed[whole] = values[:, last].transpose(0, 2, 1)
+def _blocks(values: np.ndarray) -> np.ndarray:
+    """(n, 3) -> (blocks, 3, BLOCK), the last vertex repeated."""
+    blocks = -(-len(values) // _cy.BLOCK)
+    filled = values[np.minimum(np.arange(blocks * _cy.BLOCK), len(values) - 1)]
+    return filled.reshape(blocks, _cy.BLOCK, 3).transpose(0, 2, 1)
+
+
+def _pack_mean(mean: np.ndarray) -> np.ndarray:
+    blocks = _blocks(mean)
+    packed = _aligned_empty(blocks.shape, blocks.dtype)
+    packed[:] = blocks
+    packed.flags.writeable = False
+    return packed
+
+
+def _pack_pairs(basis: np.ndarray, divisor: np.ndarray) -> np.ndarray:
+    """(c, n, 3) -> (blocks, c, 3, BLOCK / 2) words of two vertices, as the kernels explain."""
+    half = _cy.BLOCK // 2
+    blocks = -(-basis.shape[1] // _cy.BLOCK)
+    packed = _aligned_empty((blocks, len(basis), 3, half), np.dtype(np.int32))
+    for component, (values, step) in enumerate(zip(basis, divisor, strict=True)):
+        steps = _blocks(values / step)
+        lower = np.rint(steps[..., half:]).astype(np.int32) & (_UPPER - 1)
+        upper = np.rint(steps[..., :half] - lower / float(_UPPER)).astype(np.int32)
+        packed[:, component] = upper * _UPPER + lower
     packed.flags.writeable = False
     return packed
 

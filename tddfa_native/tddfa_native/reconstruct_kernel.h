@@ -6,13 +6,15 @@
 
 namespace tddfa {
 
-constexpr int kBlock = 16;  // vertices of one block of the packed layout
+constexpr int kBlock = 32;           // vertices of one block of the packed layout
+constexpr int kPairs = kBlock / 2;   // words of one coordinate in a block of a basis
 
 // A mean or a held shape is packed as [block][x y z][kBlock] float, a basis as
-// [block][component][x y z][kBlock] int16. Places after the last vertex repeat that vertex.
+// [block][component][x y z][kPairs] int32, each word with two vertices: see reconstruct_kernel.cpp.
+// Places after the last vertex repeat that vertex.
 struct PackedModel {
-  const std::int16_t *shape_basis;
-  const std::int16_t *expression_basis;
+  const std::int32_t *shape_basis;
+  const std::int32_t *expression_basis;
   std::ptrdiff_t shapes;
   std::ptrdiff_t expressions;
   std::ptrdiff_t vertices;

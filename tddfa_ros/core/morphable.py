@@ -49,6 +49,10 @@ class MorphableModel:
         )
         corners = face_model.triangles[face_model.landmark_triangles]
         self._landmarks = self._at(corners, face_model.landmark_weights)
+        self._sellion = None
+        if face_model.sellion_triangle is not None and face_model.sellion_weights is not None:
+            corners = face_model.triangles[[face_model.sellion_triangle]]
+            self._sellion = self._at(corners, face_model.sellion_weights[None])
 
     @property
     def vertex_count(self) -> int:
@@ -156,14 +160,10 @@ class MorphableModel:
 
         The origin of the face frame of REP-155; None if the model set does not say where it is.
         """
-        if self.face_model.sellion_triangle is None:
+        if self._sellion is None:
             return None
         self._check(shape, expression)
-        return self._sellion().points(_joined(shape, expression))[0]
-
-    def _sellion(self) -> _SparseModel:
-        corners = self.face_model.triangles[[int(self.face_model.sellion_triangle)]]
-        return self._at(corners, np.reshape(self.face_model.sellion_weights, (1, 3)))
+        return self._sellion.points(_joined(shape, expression))[0]
 
     def _at(self, corners: np.ndarray, weights: np.ndarray) -> _SparseModel:
         """Reduce the model to p points, given by (p, 3) corner vertices and barycentric weights."""
