@@ -1,0 +1,200 @@
+"""ONNX networks, run by ONNX Runtime on the CPU; the only module that knows of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from google.protobuf.message import DecodeError, Message
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
+
+from tddfa_ros.core.array_file import read_bounded
+from tddfa_ros.core.errors import ModelSetError, UnsafeFileError
+
+MAX_NETWORK_BYTES = 256 * 1024 * 1024
+
+_RUNTIME_ERRORS: tuple[type[Exception], ...] = (
+    *(
+        error
+        for error in vars(runtime_errors).values()
+        if isinstance(error, type) and issubclass(error, Exception)
+    ),
+    RuntimeError,
+    ValueError,
+    TypeError,
+    MemoryError,
+)
+_DTYPES = {
+    "tensor(uint8)": np.dtype(np.uint8),
+    "tensor(float)": np.dtype(np.float32),
+}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """What an input or output of a network must be.
+
+    Attributes
+    ----------
+    dtype : numpy's name of it
+    shape : sizes; None where any size goes
+    """
+
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+class OnnxSession:
+    """A network that has been checked to have the inputs and outputs that it should.
+
+    Parameters
+    ----------
+    path_or_bytes : the ONNX file or its content, all in one: external data is refused
+    threads : that compute one run; 0 lets the runtime choose
+    inputs, outputs : name -> what it must be; further outputs are not computed
+
+    Raises
+    ------
+    ModelSetError
+        Unreadable, too large, with external data, or other inputs or outputs than asked for.
+
+    Notes
+    -----
+    Worker threads spin for work while a run lasts, which halves its time on two cores, and sleep
+    in between: by default they would go on and take a core from everybody else.
+    """
+
+    def __init__(
+        self,
+        path_or_bytes: str | os.PathLike[str] | bytes,
+        *,
+        threads: int,
+        inputs: Mapping[str, TensorSpec],
+        outputs: Mapping[str, TensorSpec],
+    ) -> None:
+        if isinstance(path_or_bytes, bytes):
+            self._source, content = f"network of {len(path_or_bytes)} bytes", path_or_bytes
+        else:
+            self._source = os.fspath(path_or_bytes)
+            content = _read(Path(path_or_bytes))
+        _refuse_external_data(content, self._source)
+        try:
+            self._session = onnxruntime.InferenceSession(
+                content, _options(threads), providers=["CPUExecutionProvider"]
+            )
+        except _RUNTIME_ERRORS as error:
+            raise ModelSetError(
+                f"{self._source}: ONNX Runtime {onnxruntime.__version__} cannot load it: "
+                f"{_one_line(error)}. Import or install the model set anew."
+            ) from error
+        self._require(inputs, self._session.get_inputs(), "input", exactly=True)
+        self._require(outputs, self._session.get_outputs(), "output", exactly=False)
+        self._output_names = list(outputs)
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Run the network.
+
+        Parameters
+        ----------
+        inputs : name -> array, as said at construction
+
+        Returns
+        -------
+        the outputs, in the order in which they were asked for at construction
+
+        Raises
+        ------
+        ModelSetError
+            The network fails on these inputs.
+        """
+        try:
+            return tuple(self._session.run(self._output_names, inputs))
+        except _RUNTIME_ERRORS as error:
+            shapes = {name: (str(a.dtype), a.shape) for name, a in inputs.items()}
+            raise ModelSetError(
+                f"{self._source}: failed on {shapes}: {_one_line(error)}. "
+                "Import or install the model set anew."
+            ) from error
+
+    def _require(
+        self, wanted: Mapping[str, TensorSpec], found: list[Any], what: str, *, exactly: bool
+    ) -> None:
+        by_name = {tensor.name: tensor for tensor in found}
+        unknown = sorted(set(by_name) - set(wanted)) if exactly else []
+        for name in [*wanted, *unknown]:
+            tensor, spec = by_name.get(name), wanted.get(name)
+            if tensor is not None and spec is not None and _fits(tensor, spec):
+                continue
+            expected = f"{spec.dtype} {list(spec.shape)}" if spec else "no such one"
+            has = f"{tensor.type} {tensor.shape}" if tensor is not None else "none"
+            raise ModelSetError(
+                f"{self._source}: {what} {name!r} is {has}, expected {expected}: "
+                "the network is not one for this version; import or install the model set anew"
+            )
+
+
+def _options(threads: int) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_bounded(path, MAX_NETWORK_BYTES)
+    except (OSError, UnsafeFileError) as error:
+        raise ModelSetError(f"{path}: {error}. Import or install the model set anew.") from error
+
+
+def _refuse_external_data(content: bytes, source: str) -> None:
+    """Raise if a tensor names another file as its data: it could be any that the user can read."""
+    try:
+        model = onnx.ModelProto.FromString(content)
+    except DecodeError as error:
+        raise ModelSetError(
+            f"{source}: not an ONNX file: {_one_line(error)}. Import or install the model set anew."
+        ) from error
+    for message in _messages(model):
+        if isinstance(message, onnx.TensorProto) and (
+            message.data_location == onnx.TensorProto.EXTERNAL or message.external_data
+        ):
+            raise ModelSetError(
+                f"{source}: the data of {message.name!r} is in another file; that is refused. "
+                "A network of a model set is one file."
+            )
+
+
+def _messages(root: Message) -> Iterator[Message]:
+    """All messages of a tree: tensors also hide in attributes, subgraphs and functions."""
+    left = [root]
+    while left:
+        message = left.pop()
+        yield message
+        for field, value in message.ListFields():
+            if field.message_type is not None:
+                left.extend([value] if isinstance(value, Message) else value)
+
+
+def _fits(tensor: Any, spec: TensorSpec) -> bool:
+    if _DTYPES.get(tensor.type) != np.dtype(spec.dtype) or len(tensor.shape) != len(spec.shape):
+        return False
+    # A size that the file leaves open is a name or None, and may turn out to be any.
+    sizes = zip(tensor.shape, spec.shape, strict=True)
+    return all(
+        not isinstance(has, int) if wanted is None else has == wanted for has, wanted in sizes
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

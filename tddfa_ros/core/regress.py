@@ -1,0 +1,102 @@
+"""From regions of an image to the parameters of the faces in them, all in one batch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tddfa_ros.core.image import require_bgr_image
+from tddfa_ros.core.model_set import ModelSet
+from tddfa_ros.core.onnx_session import OnnxSession, TensorSpec
+from tddfa_ros.core.patch import crop_into
+from tddfa_ros.core.types import MorphableParams
+
+# Bounds the memory of a run; a crowd beyond it goes through in several.
+MAX_BATCH = 32
+_CAMERA_COUNT = 12
+
+
+class Regressor:
+    """The parameter regressor of a model set.
+
+    Parameters
+    ----------
+    model_set : names the network and says how to use it
+    threads : that compute one batch; 0 lets the runtime choose
+
+    Raises
+    ------
+    ModelSetError
+        The network cannot be loaded or does not fit its description.
+
+    Notes
+    -----
+    Not to be used by two threads at once: the crops share one buffer.
+    """
+
+    def __init__(self, model_set: ModelSet, *, threads: int) -> None:
+        self._spec = spec = model_set.regressor
+        count = _CAMERA_COUNT + spec.shape_count + spec.expression_count
+        outputs = {"params": TensorSpec("float32", (None, count))}
+        if spec.has_confidence:
+            outputs["confidence"] = TensorSpec("float32", (None,))
+        size = spec.input_size
+        self._session = OnnxSession(
+            model_set.regressor_path,
+            threads=threads,
+            inputs={"crops": TensorSpec("uint8", (None, size, size, 3))},
+            outputs=outputs,
+        )
+        self._crops = np.empty((MAX_BATCH, size, size, 3), np.uint8)
+
+    def regress(
+        self, image_bgr: np.ndarray, rois_xyxy: np.ndarray
+    ) -> tuple[tuple[MorphableParams | None, ...], np.ndarray]:
+        """Fit the face in each region.
+
+        Parameters
+        ----------
+        image_bgr : (height, width, 3) uint8
+        rois_xyxy : (n, 4), pixels
+
+        Returns
+        -------
+        params : n fits; None where a region shows nothing of the image or the fit is not finite
+        confidences : (n,) float32, in [0, 1]; NaN without a fit or if the set has none
+
+        Raises
+        ------
+        ImageError
+            The image is not BGR uint8, or empty.
+        ModelSetError
+            The network fails.
+        """
+        image = require_bgr_image(image_bgr)
+        rois = np.asarray(rois_xyxy).reshape(-1, 4)
+        fits: list[MorphableParams | None] = [None] * len(rois)
+        confidences = np.full(len(rois), np.nan, np.float32)
+        for start in range(0, len(rois), MAX_BATCH):
+            batch: list[int] = []
+            for index in range(start, min(start + MAX_BATCH, len(rois))):
+                if crop_into(image, rois[index], self._crops[len(batch)]):
+                    batch.append(index)
+            if batch:
+                self._fit(rois, batch, fits, confidences)
+        return tuple(fits), confidences
+
+    def _fit(
+        self,
+        rois: np.ndarray,
+        batch: list[int],
+        fits: list[MorphableParams | None],
+        confidences: np.ndarray,
+    ) -> None:
+        spec = self._spec
+        vectors, *rest = self._session.run({"crops": self._crops[: len(batch)]})
+        finite = np.isfinite(vectors).all(axis=1)
+        for row, index in enumerate(batch):
+            if finite[row]:
+                fits[index] = MorphableParams.from_vector(
+                    vectors[row], spec.shape_count, rois[index], spec.input_size
+                )
+                if rest:
+                    confidences[index] = rest[0][row]

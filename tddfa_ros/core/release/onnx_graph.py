@@ -1,0 +1,108 @@
+"""Writer of ONNX graphs: nodes and constants, one call each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+_OPSET = 17
+_IR_VERSION = 8
+
+
+class OnnxGraph:
+    """Nodes and constants of a graph under construction; each call returns a tensor's name."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: list[onnx.TensorProto] = []
+
+    def add(self, op: str, *inputs: str, output_name: str = "", **attributes: Any) -> str:
+        """Add a node of one output, named `output_name` or after its operator."""
+        name = output_name or f"{op.lower()}_{len(self._nodes)}"
+        self._nodes.append(helper.make_node(op, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def constant(self, value: np.ndarray | np.generic) -> str:
+        """Add a constant of the value's own dtype."""
+        name = f"constant_{len(self._constants)}"
+        self._constants.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def weight(self, value: np.ndarray) -> str:
+        """Add a float32 constant."""
+        return self.constant(np.ascontiguousarray(value, np.float32))
+
+    def relu(self, x: str) -> str:
+        """Add max(x, 0)."""
+        return self.add("Relu", x)
+
+    def slice(self, x: str, start: int, end: int, *, axis: int, step: int = 1) -> str:
+        """Add `x[start:end:step]` along one axis."""
+        bounds = (self.constant(np.array([value])) for value in (start, end, axis, step))
+        return self.add("Slice", x, *bounds)
+
+    def conv(
+        self, x: str, kernel: np.ndarray, bias: np.ndarray, *, stride: int = 1, group: int = 1
+    ) -> str:
+        """Convolution, padded to keep the size (before the stride)."""
+        pad = kernel.shape[2] // 2
+        return self.add(
+            "Conv",
+            x,
+            self.weight(kernel),
+            self.weight(bias),
+            kernel_shape=kernel.shape[2:],
+            strides=[stride, stride],
+            pads=[pad] * 4,
+            group=group,
+        )
+
+    def interleaved_conv(self, x: str, kernel: np.ndarray, bias: np.ndarray, stride: int) -> str:
+        """Convolution of (n, 1, height, 3 width), the colours of each pixel side by side."""
+        outputs, colours, rows, columns = kernel.shape
+        pad = rows // 2
+        flat = kernel.transpose(0, 2, 3, 1).reshape(outputs, 1, rows, columns * colours)
+        return self.add(
+            "Conv",
+            x,
+            self.weight(flat),
+            self.weight(bias),
+            kernel_shape=flat.shape[2:],
+            strides=[stride, colours * stride],
+            pads=[pad, colours * pad, pad, colours * pad],
+        )
+
+    def pooled_crelu(self, x: str, channels: int) -> str:
+        """3x3/2 maximum of relu(x) and relu(-x), one after the other along the channels.
+
+        The maximum comes first, on a quarter as much data left to rectify; -x is written as a
+        convolution because ONNX Runtime keeps those in its blocked layout.
+        """
+        negative = self.add(
+            "Conv", x, self.weight(np.full((channels, 1, 1, 1), -1.0)), group=channels
+        )
+        pooled = (
+            self.add("MaxPool", part, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+            for part in (x, negative)
+        )
+        return self.relu(self.add("Concat", *pooled, axis=1))
+
+    def model(
+        self, name: str, inputs: dict[str, tuple[int, list]], outputs: dict[str, tuple[int, list]]
+    ) -> onnx.ModelProto:
+        """Close the graph and check it; inputs and outputs are name -> (element type, shape)."""
+        given, made = (
+            [helper.make_tensor_value_info(key, *about) for key, about in side.items()]
+            for side in (inputs, outputs)
+        )
+        model = helper.make_model(
+            helper.make_graph(self._nodes, name, given, made, initializer=self._constants),
+            opset_imports=[helper.make_opsetid("", _OPSET)],
+            ir_version=_IR_VERSION,
+            producer_name="tddfa_ros",
+        )
+        onnx.checker.check_model(model, full_check=True)
+        return model
