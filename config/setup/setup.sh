@@ -164,7 +164,7 @@ $(digest config/setup/requirements.lock config/setup/fix_wheels.py config/setup/
 sources() {
   case $1 in
     tf2_msgs) echo config/setup/tf2_msgs ;;
-    tddfa_ros) echo tddfa_ros launch config models resource package.xml setup.py setup.cfg ;;
+    tddfa_ros) ls -d tddfa_ros launch config models resource package.xml setup.py setup.cfg 2>/dev/null || true ;;
     *) echo "$1" ;;
   esac
 }

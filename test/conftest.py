@@ -1,0 +1,118 @@
+"""Data of the tests; the only place that knows where it lies.
+
+Golden outputs, media and the files of the public release are in no clone. They are looked for in
+$TDDFA_TEST_DATA, else in ``shared`` beside the repository; a test that needs what is not there is
+skipped and says so.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+BUILD = REPOSITORY / "build"
+# Fast DDS takes UDP ports by domain; those above 101 collide with Linux's ephemeral ports.
+HIGHEST_DOMAIN = 101
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the user's model sets, ROS logs and running nodes out of the tests."""
+    os.environ.pop("TDDFA_MODELS", None)
+    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % HIGHEST_DOMAIN))
+    os.environ.setdefault("ROS_LOG_DIR", str(BUILD / "test-logs"))
+
+
+def _folder_or_skip(folder: Path) -> Path:
+    if not folder.is_dir():
+        pytest.skip(f"test data absent: no folder {folder} (TDDFA_TEST_DATA names another place)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the repository."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder with golden outputs, media and models."""
+    return _folder_or_skip(Path(os.environ.get("TDDFA_TEST_DATA") or REPOSITORY.parent / "shared"))
+
+
+@pytest.fixture(scope="session")
+def golden(shared: Path) -> Path:
+    """Outputs of the public 3DDFA_V2; its README gives the tolerances."""
+    return _folder_or_skip(shared / "golden")
+
+
+@pytest.fixture(scope="session")
+def media(shared: Path) -> Path:
+    """Photos and a video, those that the golden outputs were made from."""
+    return _folder_or_skip(shared / "media")
+
+
+@pytest.fixture(scope="session")
+def release_folder(shared: Path) -> Path:
+    """The files of the public 3DDFA_V2 release."""
+    return _folder_or_skip(shared / "models" / "upstream")
+
+
+@contextmanager
+def _only_one_process(lock: Path) -> Iterator[None]:
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _import_inputs(release: Path) -> str:
+    """Digest of all that an imported set depends on: the release's files and the code."""
+    core = REPOSITORY / "tddfa_ros" / "core"
+    code = sorted([*core.glob("release/*.py"), core / "face_model.py", *core.glob("model_*.py")])
+    digest = hashlib.sha256()
+    for path in code:
+        digest.update(path.read_bytes())
+    for path in sorted(release.rglob("*")):
+        about = path.stat()
+        digest.update(f"{path} {about.st_size} {about.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+@pytest.fixture(scope="session")
+def tddfa_v2_set(release_folder: Path) -> Path:
+    """Model set imported from the release; made once and kept in build/ between runs."""
+    from tddfa_ros.core.release.convert import import_release
+
+    out = BUILD / "test-models" / "tddfa_v2"
+    made = out.with_name("tddfa_v2.inputs")
+    with _only_one_process(out.with_name("tddfa_v2.lock")):
+        inputs = _import_inputs(release_folder)
+        if not (out.is_dir() and made.exists() and made.read_text() == inputs):
+            made.unlink(missing_ok=True)
+            import_release(release_folder, out)
+            made.write_text(inputs)
+    return out
+
+
+@pytest.fixture(scope="session")
+def model_set(tddfa_v2_set: Path):
+    """The imported set in memory."""
+    from tddfa_ros.core.model_set import load
+
+    return load(tddfa_v2_set)
+
+
+@pytest.fixture
+def astronaut() -> np.ndarray:
+    """(512, 512, 3) uint8 BGR: a photo with one frontal face, of scikit-image."""
+    data = pytest.importorskip("skimage.data")
+    return np.ascontiguousarray(data.astronaut()[..., ::-1])
