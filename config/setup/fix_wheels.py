@@ -5,7 +5,6 @@ into their CMake exports. Run with the Python of the virtual environment; runnin
 changes nothing.
 """
 
-import os
 import re
 import sys
 import sysconfig
@@ -32,7 +31,7 @@ def fix_folder(share: Path) -> int:
         if new != old:
             partial = path.with_name(path.name + ".part")
             partial.write_bytes(new)
-            os.replace(partial, path)
+            partial.replace(path)
             changed += 1
     return changed
 

@@ -29,7 +29,7 @@ def resolve(python: str, start: str, arguments: list[str]) -> dict[str, str]:
             check=True,
         )
         lines = [line.split("==") for line in output.read_text().splitlines() if "==" in line]
-    return {name: version for name, version in lines}
+    return dict(lines)
 
 
 def main(arguments: list[str]) -> None:
@@ -38,9 +38,7 @@ def main(arguments: list[str]) -> None:
     found = {}
     for python in PYTHONS:
         lines = [
-            line.split(" ;")[0]
-            for line in present
-            if ";" not in line or f"== '{python}'" in line
+            line.split(" ;")[0] for line in present if ";" not in line or f"== '{python}'" in line
         ]
         found[python] = resolve(python, "\n".join(lines), arguments)
     text = HEADER
