@@ -18,7 +18,7 @@ EXIT_TERMINATED = 143
 
 @dataclass(frozen=True)
 class Verb:
-    """A command: its module offers ``add_arguments(parser)``, ``run(args) -> int``, ``EXAMPLES``."""
+    """A command: its module has ``add_arguments(parser)``, ``run(args) -> int``, ``EXAMPLES``."""
 
     module: str
     summary: str

@@ -27,7 +27,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     temporary = temporary_beside(path)
     try:
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()

@@ -54,7 +54,7 @@ class _NamedWhenDone:
         if not self._temporary.exists():
             return
         if self.frame_count:
-            os.replace(self._temporary, self.path)
+            self._temporary.replace(self.path)
         else:
             self._temporary.unlink()
 
@@ -143,7 +143,7 @@ class LinesWriter(_NamedWhenDone):
     def __init__(self, path: str | os.PathLike) -> None:
         super().__init__(path)
         try:
-            self._file = open(self._temporary, "w", encoding="utf-8")
+            self._file = self._temporary.open("w", encoding="utf-8")
         except OSError as error:
             raise MediaError(
                 f"{self.path}: cannot be written ({error.strerror}); choose another place"

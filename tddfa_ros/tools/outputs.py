@@ -1,4 +1,4 @@
-"""The table of pictures that `image` and `video` can make of a frame: add an output by a row here."""
+"""Table of the pictures that `image` and `video` make of a frame: a new output is a row here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 from tddfa_ros.core import draw
 from tddfa_ros.core.types import FrameResult
 
-OVERLAY_KINDS = draw.OVERLAY_KINDS
 DEFAULT_OVERLAY = "landmarks,pose,box,id"
 
 
@@ -46,15 +45,15 @@ class Output:
     draw: Callable[[Scene], np.ndarray]
 
 
-def overlay(scene: Scene, kinds: tuple[str, ...]) -> np.ndarray:
-    """Copy of the image with `kinds` of :data:`OVERLAY_KINDS` drawn over it."""
+def overlay(scene: Scene, parts: tuple[str, ...]) -> np.ndarray:
+    """Copy of the image with `parts` of :data:`tddfa_ros.core.draw.OVERLAY_PARTS` drawn over it."""
     picture = scene.image_bgr.copy()
-    draw.draw_overlay(picture, scene.result.faces, kinds)
+    draw.draw_faces(picture, scene.result.faces, parts)
     return picture
 
 
-def _overlay_of(*kinds: str) -> Callable[[Scene], np.ndarray]:
-    return lambda scene: overlay(scene, kinds)
+def _overlay_of(*parts: str) -> Callable[[Scene], np.ndarray]:
+    return lambda scene: overlay(scene, parts)
 
 
 OUTPUTS = {
@@ -80,11 +79,11 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     listed = "; ".join(f"{name}: {output.description}" for name, output in OUTPUTS.items())
     parser.add_argument(
         "--overlay",
-        type=_names(OVERLAY_KINDS),
+        type=_names(draw.OVERLAY_PARTS),
         default=DEFAULT_OVERLAY,
-        metavar="KINDS",
+        metavar="PARTS",
         help="what the annotated picture shows, separated by commas: "
-        f"{', '.join(OVERLAY_KINDS)} (default {DEFAULT_OVERLAY})",
+        f"{', '.join(draw.OVERLAY_PARTS)} (default {DEFAULT_OVERLAY})",
     )
     parser.add_argument(
         "--outputs",

@@ -15,11 +15,11 @@ from tqdm import tqdm
 from tddfa_ros.core import media, model_set
 from tddfa_ros.core.config import PipelineConfig
 from tddfa_ros.core.errors import MediaError
+from tddfa_ros.core.interruption import Interruption
 from tddfa_ros.core.pipeline import FacePipeline
 from tddfa_ros.core.recording import FALLBACK_RATE_HZ, LinesWriter, VideoWriter
 from tddfa_ros.core.results import frame_line
 from tddfa_ros.core.types import FrameResult
-from tddfa_ros.tools.interruption import Interruption
 from tddfa_ros.tools.outputs import OUTPUTS, Scene, add_output_arguments, overlay
 from tddfa_ros.tools.pipeline_options import add_config_arguments, config_from
 
@@ -53,7 +53,7 @@ class VideoSinks:
     ----------
     out_path : the annotated video; the results go beside it with suffix ``.jsonl``
     rate_hz : frames a second of the videos
-    overlay_kinds : what the annotated video shows
+    overlay_parts : what the annotated video shows
     outputs : names of further videos, ``<stem>_<name>.mp4``
     """
 
@@ -61,10 +61,10 @@ class VideoSinks:
         self,
         out_path: Path,
         rate_hz: float,
-        overlay_kinds: tuple[str, ...],
+        overlay_parts: tuple[str, ...],
         outputs: tuple[str, ...] = (),
     ) -> None:
-        self._overlay_kinds = overlay_kinds
+        self._overlay_parts = overlay_parts
         self.annotated = VideoWriter(out_path, rate_hz)
         self.lines = LinesWriter(out_path.with_suffix(".jsonl"))
         self.pictures = {
@@ -89,7 +89,7 @@ class VideoSinks:
     def write(self, image_bgr: np.ndarray, result: FrameResult) -> None:
         """Add one frame to all of them."""
         scene = Scene(image_bgr, result)
-        self.annotated.write(overlay(scene, self._overlay_kinds))
+        self.annotated.write(overlay(scene, self._overlay_parts))
         for name, writer in self.pictures.items():
             writer.write(OUTPUTS[name].draw(scene))
         self.lines.write(frame_line(result))

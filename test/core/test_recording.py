@@ -1,5 +1,3 @@
-import os
-
 import cv2
 import numpy as np
 import pytest
@@ -18,6 +16,10 @@ def read_video(path):
         frames.append(frame)
 
 
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
 def flat(height, width, value):
     return np.full((height, width, 3), value, np.uint8)
 
@@ -32,7 +34,7 @@ def test_video_holds_its_frames_in_order_at_the_rate(tmp_path):
     frames, rate_hz = read_video(path)
     assert rate_hz == 25.0
     assert [abs(f.mean() - v) < 4 for f, v in zip(frames, levels, strict=True)] == [True] * 6
-    assert os.listdir(path.parent) == ["a.mp4"]
+    assert names_in(path.parent) == ["a.mp4"]
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (33, 17), (481, 640), (480, 641)])
@@ -60,7 +62,7 @@ def test_without_a_frame_nothing_is_left(tmp_path, writer_class):
     arguments = (30.0,) if writer_class is VideoWriter else ()
     with writer_class(tmp_path / "a.mp4", *arguments):
         pass
-    assert os.listdir(tmp_path) == []
+    assert names_in(tmp_path) == []
 
 
 def test_an_error_keeps_what_was_written(tmp_path):
@@ -75,7 +77,7 @@ def test_an_error_keeps_what_was_written(tmp_path):
         raise KeyboardInterrupt
     assert len(read_video(tmp_path / "a.mp4")[0]) == 5
     assert (tmp_path / "a.jsonl").read_text() == "0\n1\n2\n3\n4\n"
-    assert sorted(os.listdir(tmp_path)) == ["a.jsonl", "a.mp4"]
+    assert names_in(tmp_path) == ["a.jsonl", "a.mp4"]
 
 
 def test_wrong_suffix_picture_and_folder_are_named(tmp_path):

@@ -4,7 +4,7 @@ import math
 
 import hypothesis.extra.numpy as numpy_strategies
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tddfa_ros.core.results import face_from_dict, face_to_dict, frame_line
@@ -63,12 +63,14 @@ def assert_same(left, right):
         assert left == right
 
 
+@settings(max_examples=30)
 @given(faces())
 def test_face_survives_json_bit_by_bit(face):
     text = json.dumps(face_to_dict(face), allow_nan=False)
     assert_same(face_from_dict(json.loads(text)), face)
 
 
+@settings(max_examples=5)
 @given(faces())
 def test_frame_is_one_line_with_the_promised_keys(face):
     line = frame_line(FrameResult(7, 123_456_789_012_345_678, 480, 640, (face,)))

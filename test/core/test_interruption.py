@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from tddfa_ros.tools.interruption import Interruption
+from tddfa_ros.core.interruption import Interruption
 
 
 def test_undisturbed_passes_everything():

@@ -1,4 +1,4 @@
-"""Ctrl-C that takes effect between two frames, so that every file of a run ends with the same one."""
+"""Ctrl-C that takes effect between two frames: all files of a run end with the same one."""
 
 from __future__ import annotations
 
@@ -38,6 +38,11 @@ class Interruption:
         if self._signal == signal.SIGTERM:
             raise SystemExit(EXIT_TERMINATED)
         raise KeyboardInterrupt
+
+    @property
+    def requested(self) -> bool:
+        """Whether a signal has come."""
+        return self._signal != 0
 
     def until_requested(self, items: Iterable[Item]) -> Iterator[Item]:
         """Pass on `items` until a signal has come."""

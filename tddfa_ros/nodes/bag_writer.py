@@ -1,0 +1,106 @@
+"""Bags (MCAP) of serialised messages, our own types included, closed properly whatever happens."""
+
+from __future__ import annotations
+
+import shutil
+from functools import cache
+from pathlib import Path
+from typing import Self
+
+from ament_index_python.packages import get_package_share_directory
+from rosbags.interfaces import (
+    Connection,
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+from tddfa_ros.core.atomic_file import temporary_beside
+from tddfa_ros.core.errors import MediaError
+
+_FOREVER = QosTime(2147483647, 4294967295)
+_OFFERED_QOS = Qos(
+    history=QosHistory.KEEP_LAST,
+    depth=1,
+    reliability=QosReliability.RELIABLE,
+    durability=QosDurability.VOLATILE,
+    deadline=_FOREVER,
+    lifespan=_FOREVER,
+    liveliness=QosLiveliness.AUTOMATIC,
+    liveliness_lease_duration=_FOREVER,
+    avoid_ros_namespace_conventions=False,
+)
+
+
+@cache
+def typestore_with_faces() -> Typestore:
+    """Type store of rosbags that knows the messages of tddfa_msgs as well, from their own text."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    folder = Path(get_package_share_directory("tddfa_msgs")) / "msg"
+    types = {}
+    for path in sorted(folder.glob("*.msg")):
+        types.update(get_types_from_msg(path.read_text(), f"tddfa_msgs/msg/{path.stem}"))
+    store.register(types)
+    return store
+
+
+class BagWriter:
+    """A bag folder that has its name only once it is complete.
+
+    Parameters
+    ----------
+    path : the bag's folder; a bag that is there already is replaced when this one is closed
+    topics : message type by topic, as ``{"/image": "sensor_msgs/msg/Image"}``
+    """
+
+    def __init__(self, path: Path, topics: dict[str, str]) -> None:
+        self.path = Path(path)
+        self.message_count = 0
+        # metadata.yaml names the files, and these the folder: so it is moved, not renamed.
+        self._workplace = temporary_beside(self.path)
+        self._writer = Writer(
+            self._workplace / self.path.name, version=9, storage_plugin=StoragePlugin.MCAP
+        )
+        try:
+            self._writer.open()
+        except OSError as error:
+            raise MediaError(
+                f"{self.path}: cannot write a bag there ({error.strerror}); choose another folder"
+            ) from error
+        store = typestore_with_faces()
+        self._connections: dict[str, Connection] = {
+            topic: self._writer.add_connection(
+                topic, msgtype, typestore=store, offered_qos_profiles=[_OFFERED_QOS]
+            )
+            for topic, msgtype in topics.items()
+        }
+
+    def __enter__(self) -> Self:
+        """Return self."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    def write(self, topic: str, received_ns: int, data: bytes) -> None:
+        """Add one serialised message with the time of its reception, nanoseconds since 1970."""
+        self._writer.write(self._connections[topic], received_ns, data)
+        self.message_count += 1
+
+    def close(self) -> None:
+        """Finish the bag; an empty one is removed. May be called twice."""
+        if not self._workplace.exists():
+            return
+        self._writer.close()
+        if self.message_count:
+            if self.path.exists():
+                shutil.rmtree(self.path)
+            (self._workplace / self.path.name).replace(self.path)
+        shutil.rmtree(self._workplace)

@@ -1,0 +1,165 @@
+"""Play media through the media source and the face node, and record what they publish.
+
+Leaves in the output folder annotated.mp4, faces.jsonl, summary.json, the bag bag/ (MCAP: images and
+/faces) and logs/, and prints frames, faces, rate, drops and latency. Without --input it plays a
+clip made from a photograph of an astronaut.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from tddfa_ros.core import media, model_set
+from tddfa_ros.core.atomic_file import replacing
+from tddfa_ros.core.errors import TddfaError
+from tddfa_ros.core.interruption import Interruption
+from tddfa_ros.core.recording import FALLBACK_RATE_HZ, VideoWriter
+from tddfa_ros.core.sample_media import CLIP_RATE_HZ, astronaut_clip
+from tddfa_ros.nodes.recorder import Recorder, Recording
+from tddfa_ros.nodes.session import Session, say
+
+EXAMPLES = """examples:
+  python -m tddfa_ros demo
+  python -m tddfa_ros demo --input talk.mp4 --model-set tddfa_v2
+  python -m tddfa_ros demo --input 0 --duration 10      (the first webcam, ten seconds)
+
+Ctrl-C ends early; everything recorded by then is kept.
+"""
+
+QUIET_S = 1.5
+"""After the last image, silence of this length means that nothing more will come."""
+
+FIRST_IMAGE_TIMEOUT_S = 30.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the verb."""
+    parser.add_argument(
+        "--input",
+        default="",
+        metavar="SOURCE",
+        help="video, image, folder of images, bag or webcam number (default: the astronaut)",
+    )
+    parser.add_argument(
+        "--model-set", default="", metavar="SET", help="folder or name of the model set"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("out/demo"),
+        metavar="DIR",
+        help="folder for the recordings (default %(default)s)",
+    )
+    parser.add_argument(
+        "--duration",
+        type=float,
+        metavar="SECONDS",
+        help="end after this time (default: when the media end; a webcam never does)",
+    )
+    parser.add_argument(
+        "--overlay",
+        default="landmarks,pose,box,id",
+        metavar="PARTS",
+        help="what the annotated video shows (default %(default)s)",
+    )
+    parser.add_argument(
+        "--frame-policy",
+        choices=("latest", "every"),
+        default="latest",
+        help="latest drops frames that come too fast, every keeps all (default %(default)s)",
+    )
+
+
+def astronaut_video(path: Path) -> Path:
+    """Write the clip of the astronaut to `path`."""
+    with VideoWriter(path, CLIP_RATE_HZ) as writer:
+        for image_bgr in astronaut_clip():
+            writer.write(image_bgr)
+    return path
+
+
+def _input_of(args: argparse.Namespace) -> tuple[str, float]:
+    """Return the source and its frame rate; a source that cannot be read is an error at once."""
+    source = args.input or str(astronaut_video(args.out / "astronaut.mp4"))
+    if media.is_camera(source):
+        return source, FALLBACK_RATE_HZ
+    with media.open_media(source) as opened:
+        return str(Path(source).resolve()), opened.fps or FALLBACK_RATE_HZ
+
+
+def run(args: argparse.Namespace) -> int:
+    """Play, record, and report."""
+    chosen = model_set.find(args.model_set)
+    say(f"model set  {chosen}")
+    source, rate_hz = _input_of(args)
+    say(f"input      {source}")
+    face_parameters = {
+        "model_set": str(Path(chosen).resolve()),
+        "frame_policy": args.frame_policy,
+        "overlay": args.overlay,
+    }
+    media_parameters = {"input": source, "loop": False}
+    with ExitStack() as stack:
+        stop = stack.enter_context(Interruption())
+        recording = Recording(args.out, rate_hz)
+        stack.callback(_report, recording, args.out)
+        stack.enter_context(recording)
+        session = stack.enter_context(
+            Session(
+                lambda: Recorder(recording), args.out / "logs", face_parameters, media_parameters
+            )
+        )
+        say("playing    (Ctrl-C ends)")
+        _play(session, recording, stop, args.duration)
+        if not stop.requested:
+            _check_heard(session, recording)
+    return 0
+
+
+def _play(
+    session: Session, recording: Recording, stop: Interruption, duration_s: float | None
+) -> None:
+    """Listen until the media have ended and all is quiet, or the time is up."""
+    began_s = time.monotonic()
+    heard_count, heard_s = 0, began_s
+    while not stop.requested:
+        session.spin_once()
+        now_s = time.monotonic()
+        if recording.heard_count != heard_count:
+            heard_count, heard_s = recording.heard_count, now_s
+        session.face_node.check()
+        session.media_source.check(may_end=True)
+        ended = not session.media_source.running
+        if ended and now_s - heard_s > QUIET_S:
+            return
+        if duration_s is not None and now_s - began_s > duration_s:
+            return
+        if not recording.statistics.image_count and now_s - began_s > FIRST_IMAGE_TIMEOUT_S:
+            return
+
+
+def _check_heard(session: Session, recording: Recording) -> None:
+    for child, count, what in (
+        (session.media_source, recording.statistics.image_count, "image"),
+        (session.face_node, recording.statistics.processed_count, "answer to any image"),
+    ):
+        if not count:
+            raise TddfaError(
+                f"no {what} came from the {child.name}. It said last:\n{child.log_tail()}"
+            )
+
+
+def _report(recording: Recording, out: Path) -> None:
+    """Say what the run amounted to, after its files were closed."""
+    if not recording.statistics.image_count:
+        return
+    with replacing(out / "summary.json") as temporary:
+        temporary.write_text(json.dumps(recording.statistics.as_dict(), indent=1) + "\n")
+    for line in recording.statistics.lines():
+        say(line)
+    written = (recording.video, recording.lines, recording.bag)
+    say("written  " + ", ".join(str(file.path) for file in written if file.path.exists()))

@@ -1,0 +1,133 @@
+"""The nodes of a demo or webcam run: a media source and a face node, each in its own process."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+import rclpy
+from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+
+from tddfa_ros.core.errors import TddfaError
+from tddfa_ros.nodes.children import ChildNode
+
+READY_TIMEOUT_S = 60.0
+LISTEN_FOR_OTHERS_S = 0.5
+SPIN_S = 0.05
+
+_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+
+
+def use_fastdds_profile() -> None:
+    """Have images pass whole between processes, unless the user chose a profile; see the README."""
+    if any(os.environ.get(name) for name in _PROFILE_VARIABLES):
+        return
+    try:
+        profile = Path(get_package_share_directory("tddfa_ros")) / "config" / "fastdds.xml"
+    except PackageNotFoundError:
+        return
+    if profile.is_file():
+        for name in _PROFILE_VARIABLES:
+            os.environ[name] = str(profile)
+
+
+class Session:
+    """Both nodes, and one of ours that listens to them.
+
+    Parameters
+    ----------
+    make_listener : makes our node, after ROS is initialised
+    folder : for the nodes' parameters and logs
+    face_parameters, media_parameters : by name
+
+    Raises
+    ------
+    TddfaError
+        Somebody else publishes images on the same topic already.
+    """
+
+    def __init__(
+        self,
+        make_listener: Callable[[], Node],
+        folder: Path,
+        face_parameters: dict[str, Any],
+        media_parameters: dict[str, Any],
+    ) -> None:
+        self._make_listener = make_listener
+        self._folder = folder
+        self._face_parameters = face_parameters
+        self._media_parameters = media_parameters
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Start the face node, and once it listens, the media source."""
+        with self._stack:
+            use_fastdds_profile()
+            # Our own handlers see Ctrl-C: they end the processes in order and close the files.
+            rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+            self._stack.callback(rclpy.try_shutdown)
+            self.listener = self._make_listener()
+            self._stack.callback(self.listener.destroy_node)
+            self._executor = SingleThreadedExecutor()
+            self._executor.add_node(self.listener)
+            self._stack.callback(self._executor.shutdown)
+            self._refuse_company()
+            self.face_node = self._start("face_node", self._face_parameters)
+            self._await_face_node()
+            self.media_source = self._start("media_source", self._media_parameters)
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the media source, the face node and ROS, in this order."""
+        self._stack.close()
+
+    def spin_once(self) -> None:
+        """Let the listener take what has come, or wait a moment for something."""
+        self._executor.spin_once(timeout_sec=SPIN_S)
+
+    def _start(self, name: str, parameters: dict[str, Any]) -> ChildNode:
+        child = ChildNode(f"tddfa_ros.nodes.{name}", parameters, self._folder)
+        return self._stack.enter_context(child)
+
+    def _refuse_company(self) -> None:
+        deadline = time.monotonic() + LISTEN_FOR_OTHERS_S
+        while time.monotonic() < deadline:
+            self.spin_once()
+        for topic in ("image", "faces"):
+            if self.listener.count_publishers(topic):
+                full = self.listener.resolve_topic_name(topic)
+                raise TddfaError(
+                    f"another node publishes {full} already (is a second demo running?); end it, "
+                    "or set ROS_DOMAIN_ID to another number than "
+                    f"{os.environ.get('ROS_DOMAIN_ID', '0')} for this run"
+                )
+
+    def _await_face_node(self) -> None:
+        """Wait until it subscribes to images, which it does as soon as it is active."""
+        own_count = sum(
+            subscription.topic_name == self.listener.resolve_topic_name("image")
+            for subscription in self.listener.subscriptions
+        )
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while self.listener.count_subscribers("image") <= own_count:
+            self.face_node.check()
+            if time.monotonic() > deadline:
+                raise TddfaError(
+                    f"the face node was not active after {READY_TIMEOUT_S:g} s. It said last:\n"
+                    f"{self.face_node.log_tail()}"
+                )
+            self.spin_once()
+
+
+def say(text: str) -> None:
+    """Write a line to the terminal at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

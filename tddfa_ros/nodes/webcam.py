@@ -1,0 +1,105 @@
+"""Publish a webcam and the faces in it until Ctrl-C, with a line on how it goes.
+
+Topics: /image, /camera_info, /faces, /faces/overlay and the others of the face node.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
+
+from tddfa_msgs.msg import FaceArray
+from tddfa_ros.core import model_set
+from tddfa_ros.core.interruption import Interruption
+from tddfa_ros.nodes.run_statistics import RunStatistics
+from tddfa_ros.nodes.session import Session, say
+
+EXAMPLES = """examples:
+  python -m tddfa_ros webcam
+  python -m tddfa_ros webcam --device 2 --model-set tddfa_v2
+"""
+
+STATUS_PERIOD_S = 1.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the verb."""
+    parser.add_argument(
+        "--device",
+        default="0",
+        metavar="CAMERA",
+        help="number or address of the camera (default %(default)s); any other input works too",
+    )
+    parser.add_argument(
+        "--model-set", default="", metavar="SET", help="folder or name of the model set"
+    )
+
+
+class FaceCounter(Node):
+    """Counts what is published on ``faces``."""
+
+    def __init__(self) -> None:
+        super().__init__("face_counter")
+        self.statistics = RunStatistics()
+        self.face_count = 0
+        self.processing_ms = 0.0
+        qos = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
+        self.create_subscription(FaceArray, "faces", self._on_faces, qos, raw=True)
+
+    def _on_faces(self, data: bytes, info: dict[str, int]) -> None:
+        message = deserialize_message(data, FaceArray)
+        self.face_count = len(message.faces)
+        self.processing_ms = 1e3 * message.processing_time
+        ids = [face.id for face in message.faces]
+        stamp_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+        self.statistics.add_faces(stamp_ns, info["received_timestamp"], ids, message.frames_dropped)
+
+    def status(self, seconds: float, since_count: int) -> str:
+        """One line on the last `seconds`, in which `since_count` was the count before them."""
+        statistics = self.statistics
+        rate_hz = (statistics.processed_count - since_count) / seconds
+        return (
+            f"{statistics.processed_count} frames, {self.face_count} faces now, "
+            f"{rate_hz:.1f} a second, {self.processing_ms:.1f} ms each, "
+            f"{statistics.dropped_count} dropped"
+        )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run both nodes until Ctrl-C."""
+    chosen = Path(model_set.find(args.model_set)).resolve()
+    with ExitStack() as stack:
+        stop = stack.enter_context(Interruption())
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tddfa_ros_")))
+        session = stack.enter_context(
+            Session(FaceCounter, folder, {"model_set": str(chosen)}, {"input": args.device})
+        )
+        say(f"publishing camera {args.device} on /image and its faces on /faces; Ctrl-C ends")
+        _watch(session, stop)
+    return 0
+
+
+def _watch(session: Session, stop: Interruption) -> None:
+    counter: FaceCounter = session.listener
+    told_s, told_count = time.monotonic(), 0
+    while not stop.requested and session.media_source.running:
+        session.spin_once()
+        session.face_node.check()
+        seconds = time.monotonic() - told_s
+        if seconds < STATUS_PERIOD_S:
+            continue
+        line = counter.status(seconds, told_count)
+        told_s, told_count = time.monotonic(), counter.statistics.processed_count
+        sys.stdout.write(f"\r\x1b[K{line}" if sys.stdout.isatty() else line + "\n")
+        sys.stdout.flush()
+    session.media_source.check(may_end=True)
+    if sys.stdout.isatty():
+        sys.stdout.write("\n")
