@@ -119,12 +119,17 @@ TDDFA_INLINE void project(const float *sums, const float *camera, float *placed)
   }
 }
 
-TDDFA_INLINE void write_interleaved(const float *placed, std::ptrdiff_t count, float *out) {
+// Returns the lesser of `min_z` and the least z written.
+TDDFA_INLINE float write_interleaved(const float *placed, std::ptrdiff_t count, float min_z,
+                                     float *out) {
+  const float *x = placed, *y = placed + kBlock, *z = placed + 2 * kBlock;
   for (std::ptrdiff_t i = 0; i < count; ++i) {
-    out[3 * i] = placed[i];
-    out[3 * i + 1] = placed[kBlock + i];
-    out[3 * i + 2] = placed[2 * kBlock + i];
+    out[3 * i] = x[i];
+    out[3 * i + 1] = y[i];
+    out[3 * i + 2] = z[i];
   }
+  for (std::ptrdiff_t i = 0; i < count; ++i) min_z = z[i] < min_z ? z[i] : min_z;
+  return min_z;
 }
 
 template <int W, int G>
@@ -144,17 +149,9 @@ TDDFA_INLINE void reconstruct(const PackedModel &model, FaceJob *jobs, std::ptrd
       add_block<W, G>(job.base + b * kRow, shape_basis, shapes, job.shape, expression_basis,
                       model.expressions, job.expression, sums);
       project<W>(sums, job.camera, placed);
-      if (left >= kBlock) {
-        write_interleaved(placed, kBlock, job.out + 3 * b * kBlock);
-      } else {
-        write_interleaved(placed, left, job.out + 3 * b * kBlock);
-      }
-      float min_z = job.min_z;
-      for (int i = 0; i < kBlock; ++i) {
-        const float z = placed[2 * kBlock + i];
-        min_z = z < min_z ? z : min_z;
-      }
-      job.min_z = min_z;
+      float *out = job.out + 3 * b * kBlock;
+      job.min_z = left >= kBlock ? write_interleaved(placed, kBlock, job.min_z, out)
+                                 : write_interleaved(placed, left, job.min_z, out);
     }
   }
   if (!z_from_zero) return;
