@@ -78,7 +78,7 @@ class RegressorSpec:
 class FileRecord:
     """Size and checksum of one file of a set."""
 
-    bytes: int
+    size_bytes: int
     sha256: str
 
 
@@ -287,7 +287,8 @@ def _file_records(section: _Section) -> dict[str, FileRecord]:
         _check_file_name(section, "", name)
         entry = section.section(name)
         records[name] = FileRecord(
-            bytes=entry.number("bytes", int, 1, MAX_FILE_BYTES), sha256=entry.take("sha256", str)
+            size_bytes=entry.number("size_bytes", int, 1, MAX_FILE_BYTES),
+            sha256=entry.take("sha256", str),
         )
         entry.finish()
     return records

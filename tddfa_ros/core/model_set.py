@@ -120,14 +120,14 @@ def verify(description: Description) -> bytes:
     for name, record in description.files.items():
         path = description.path / name
         try:
-            data = read_bounded(path, record.bytes)
+            data = read_bounded(path, record.size_bytes)
         except (OSError, UnsafeFileError) as error:
             raise ModelSetError(f"{path}: {error}. Import the set anew.") from error
         digest = hashlib.sha256(data).hexdigest()
-        if len(data) != record.bytes or digest != record.sha256:
+        if len(data) != record.size_bytes or digest != record.sha256:
             raise ModelSetError(
                 f"{path}: {len(data)} bytes with SHA-256 {digest[:12]}..., but {DESCRIPTION_FILE} "
-                f"says {record.bytes} and {record.sha256[:12]}...: damaged or exchanged. "
+                f"says {record.size_bytes} and {record.sha256[:12]}...: damaged or exchanged. "
                 "Import the set anew."
             )
         if name == FACE_MODEL_FILE:

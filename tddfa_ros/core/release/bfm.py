@@ -30,17 +30,17 @@ def read_face_model(source: ReleaseFolder) -> FaceModel:
     check_arrays(
         manifest.FACE_MODEL,
         bfm,
-        {"u": ("f", 2), "w_shp": ("f", 2), "w_exp": ("f", 2), "keypoints": ("iu", 1)},
+        {"u": ("f", None), "w_shp": ("f", 2), "w_exp": ("f", 2), "keypoints": ("iu", None)},
     )
     mean = bfm["u"].astype(np.float32).ravel()
-    if mean.size % 3 or len(bfm["keypoints"]) != 3 * LANDMARK_COUNT:
+    keypoints = bfm["keypoints"].astype(np.int64).ravel()
+    if mean.size % 3 or len(keypoints) != 3 * LANDMARK_COUNT:
         raise ModelSetError(
-            f"{manifest.FACE_MODEL.name}: {mean.size} coordinates and {len(bfm['keypoints'])} key "
+            f"{manifest.FACE_MODEL.name}: {mean.size} coordinates and {len(keypoints)} key "
             f"point coordinates; expected a multiple of 3, and {3 * LANDMARK_COUNT}"
         )
     mean = mean.reshape(-1, 3)
     triangles = _triangles(source, mean)
-    keypoints = bfm["keypoints"].astype(np.int64)
     # The release lists coordinates, x y z of each key point, of the interleaved vector.
     vertices = keypoints[::3] // 3
     if not np.array_equal(keypoints.reshape(-1, 3), 3 * vertices[:, None] + np.arange(3)):

@@ -28,6 +28,7 @@ from tddfa_ros.core.model_description import (
 from tddfa_ros.core.release import manifest
 from tddfa_ros.core.release.bfm import EXPRESSION_COUNT, SHAPE_COUNT, read_face_model
 from tddfa_ros.core.release.folder import ReleaseFolder, check_arrays
+from tddfa_ros.core.release.lock import locked
 from tddfa_ros.core.release.manifest import ReleaseFile
 from tddfa_ros.core.release.networks import build_detector, build_regressor
 from tddfa_ros.core.release.torch_file import read_state_dict
@@ -120,9 +121,10 @@ def _replacing_set(out: Path) -> Iterator[Path]:
     try:
         temporary.mkdir(parents=True)
         yield temporary
-        if out.exists():
-            out.replace(retired)
-        temporary.replace(out)
+        with locked(out.parent):
+            if out.exists():
+                out.replace(retired)
+            temporary.replace(out)
     except OSError as error:
         raise ModelSetError(f"{out}: cannot be written: {error.strerror or error}") from error
     finally:

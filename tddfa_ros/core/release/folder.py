@@ -31,6 +31,7 @@ class ReleaseFolder:
         self.records: dict[str, dict[str, Any]] = {}
 
     def best_regressor(self) -> str:
+        """Name of the most accurate regressor that is there."""
         for name, file in manifest.REGRESSORS.items():
             if manifest.path_in(self.folder, file):
                 return name
@@ -38,6 +39,7 @@ class ReleaseFolder:
         raise ModelSetNotFoundError(f"{self.folder}: no regressor; it needs {names}")
 
     def check_complete(self, files: tuple[ReleaseFile, ...]) -> None:
+        """Raise :class:`ModelSetNotFoundError` that names all files that are missing."""
         missing = [f.name for f in files if manifest.path_in(self.folder, f) is None]
         if missing:
             raise ModelSetNotFoundError(
@@ -46,6 +48,7 @@ class ReleaseFolder:
             )
 
     def read(self, file: ReleaseFile) -> bytes:
+        """Return a file's content; a content other than the release's is logged and recorded."""
         path = manifest.path_in(self.folder, file)
         try:
             data = read_bounded(path or self.folder / file.name, manifest.MAX_FILE_BYTES)
@@ -64,15 +67,22 @@ class ReleaseFolder:
         return data
 
     def pickle(self, file: ReleaseFile) -> Any:
+        """Return the plain data in a pickle."""
         return read_pickle(self.read(file), file.name)
 
 
-def check_arrays(file: ReleaseFile, value: Any, expected: dict[str, tuple[str, int]]) -> None:
-    """Each named entry must be an array of one of the dtype kinds and of that many dimensions."""
+def check_arrays(
+    file: ReleaseFile, value: Any, expected: dict[str, tuple[str, int | None]]
+) -> None:
+    """Each named entry must be an array of one of the dtype kinds and of that many dimensions (None: any)."""
     if not isinstance(value, dict):
         raise ModelSetError(f"{file.name}: expected a dict, got {type(value).__name__}")
     for name, (kinds, dimensions) in expected.items():
         array = value.get(name)
-        fits = isinstance(array, np.ndarray) and array.dtype.kind in kinds
-        if not fits or array.ndim != dimensions:
-            raise ModelSetError(f"{file.name}: {name} is no array of {dimensions} dimensions")
+        if (
+            not isinstance(array, np.ndarray)
+            or array.dtype.kind not in kinds
+            or dimensions not in (None, array.ndim)
+        ):
+            shape = f" of {dimensions} dimensions" if dimensions else ""
+            raise ModelSetError(f"{file.name}: {name} is no array of numbers{shape}")

@@ -34,13 +34,13 @@ class ReleaseFile:
     name : its name
     folder : where it is in the release
     git_blob_id : hexadecimal SHA-1 that git gives its content
-    bytes : its size, or None where only its git blob id is known
+    size_bytes : its size, or None where only its git blob id is known
     """
 
     name: str
     folder: str
     git_blob_id: str
-    bytes: int | None = None
+    size_bytes: int | None = None
 
     @property
     def repository_path(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -76,7 +77,7 @@ def _inflate(content: bytes, limit: int, source: str) -> bytes:
     return unpacked
 
 
-def _elements(data: bytes, source: str):
+def _elements(data: bytes, source: str) -> Iterator[tuple[int, bytes]]:
     position = 0
     while position < len(data):
         if position + 8 > len(data):
