@@ -16,6 +16,7 @@ cd "$root"
 venv=$root/.venv
 state=$root/build/setup
 made=$venv/tddfa_setup
+changing=$venv/tddfa_changing # there while pip works on a complete .venv
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -111,7 +112,7 @@ python_packages() {
 
 # Runs in a process of its own, under `step`.
 fill_venv() {
-  local facts=$1 lacking
+  local lacking
   if [ "$mode" = wheels ]; then
     # The lock is the whole closure: nothing is left to resolve.
     python_packages --no-deps -r config/setup/requirements.lock
@@ -134,15 +135,12 @@ $(digest config/setup/requirements.lock config/setup/fix_wheels.py config/setup/
     have_python=$("$venv/bin/python" -I -S -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     if [ "${facts%% *}" != "$have_python" ]; then rm -f "$made"; fi
   fi
-  if [ -f "$made" ] && [ "$(cat "$made")" = "$wanted" ] && "$venv/bin/python" -I -S -c '' 2>/dev/null; then
-    return
-  fi
+  if [ -f "$changing" ] || ! "$venv/bin/python" -I -S -c '' 2>/dev/null; then rm -f "$made"; fi
+  if [ -f "$made" ] && [ "$(cat "$made")" = "$wanted" ]; then return; fi
   require "$(missing_tools)"
-  if [ -f "$made" ] && [ "$(head -n 2 "$made")" = "$(head -n 2 <<<"$wanted")" ] &&
-    "$venv/bin/python" -I -S -c '' 2>/dev/null; then
-    facts=$(python_facts "$venv/bin/python")
-    rm "$made" # interrupted from here on, it is made anew
+  if [ -f "$made" ] && [ "$(head -n 2 "$made")" = "$(head -n 2 <<<"$wanted")" ]; then
     say "other Python packages are wanted than .venv has"
+    touch "$changing"
   else
     facts=$(choose_python "$mode")
     # A .venv without its mark may hold half-written packages, which pip takes for installed.
@@ -155,9 +153,10 @@ $(digest config/setup/requirements.lock config/setup/fix_wheels.py config/setup/
       "${facts#* }" -m venv --system-site-packages "$venv"
     fi
   fi
-  step "Installing Python packages, about a minute" packages fill_venv "$facts"
+  step "Installing Python packages, about a minute" packages fill_venv
   printf '%s\n' "$wanted" >"$made.part"
   mv "$made.part" "$made"
+  rm -f "$changing"
 }
 
 # sources PACKAGE: the files and folders that it is built from.
