@@ -1,0 +1,47 @@
+"""Faces from a webcam: ``ros2 launch tddfa_ros webcam.launch.py``."""
+
+from launch.actions import (
+    DeclareLaunchArgument,
+    IncludeLaunchDescription,
+)
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, ThisLaunchFileDir
+
+from launch import LaunchDescription
+
+PASSED_ON = ("input", "model_set", "overlay", "namespace", "rviz")
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Play a camera: video.launch.py with what fits a live source."""
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument(
+                "input", default_value="0", description="Number or device of the webcam."
+            ),
+            DeclareLaunchArgument(
+                "model_set", default_value="", description="Model set, name or path; empty: any."
+            ),
+            DeclareLaunchArgument(
+                "overlay",
+                default_value="landmarks,pose,box,id",
+                description="What is drawn on faces/overlay, separated by commas.",
+            ),
+            DeclareLaunchArgument(
+                "namespace", default_value="", description="Namespace of all topics and nodes."
+            ),
+            DeclareLaunchArgument(
+                "rviz", default_value="false", description="Whether to show the result in RViz."
+            ),
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource(
+                    PathJoinSubstitution([ThisLaunchFileDir(), "video.launch.py"])
+                ),
+                launch_arguments={
+                    **{name: LaunchConfiguration(name) for name in PASSED_ON},
+                    "loop": "false",
+                    "frame_policy": "latest",
+                }.items(),
+            ),
+        ]
+    )

@@ -1,0 +1,194 @@
+"""Faces in a stream of images, as ROS messages; run as ``python -m tddfa_ros.nodes.face_node``."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from std_srvs.srv import SetBool, Trigger
+
+from tddfa_ros.core import model_set
+from tddfa_ros.core.config import PipelineConfig
+from tddfa_ros.core.errors import TddfaError
+from tddfa_ros.core.pipeline import FacePipeline
+from tddfa_ros.nodes.face_diagnostics import FaceDiagnostics
+from tddfa_ros.nodes.face_node_config import FaceNodeConfig
+from tddfa_ros.nodes.face_outputs import FaceOutputs
+from tddfa_ros.nodes.face_worker import FaceWorker
+from tddfa_ros.nodes.image_input import ImageInput
+from tddfa_ros.nodes.parameters import ConfigParameters
+from tddfa_ros.nodes.process import run_node
+
+_SUCCESS = TransitionCallbackReturn.SUCCESS
+_FAILURE = TransitionCallbackReturn.FAILURE
+
+
+class FaceNode(LifecycleNode):
+    """Managed node: configure loads the networks, activate subscribes the images.
+
+    Callbacks only keep images and answer services; :class:`FaceWorker` does the work.
+
+    Raises
+    ------
+    ConfigError
+        A parameter given at start is refused.
+    """
+
+    def __init__(self, **node_options: Any) -> None:
+        super().__init__("face_node", **node_options)
+        self._pipeline: FacePipeline | None = None
+        self._outputs: FaceOutputs | None = None
+        self._images: ImageInput | None = None
+        self._worker: FaceWorker | None = None
+        self._diagnostics: FaceDiagnostics | None = None
+        self._enabled = True
+        self._started = True
+        self._parameters = ConfigParameters(
+            self,
+            (PipelineConfig, FaceNodeConfig),
+            is_running=lambda: self._pipeline is not None,
+            apply=self._apply,
+        )
+        self.create_service(Trigger, "~/reset", self._on_reset)
+        self.create_service(SetBool, "~/enable", self._on_enable)
+
+    def start(self) -> bool:
+        """Configure and activate, if the parameter ``autostart`` says so; False if that failed."""
+        _, config = self._parameters.configs()
+        if config.autostart:
+            self._started = (
+                self.trigger_configure() == _SUCCESS and self.trigger_activate() == _SUCCESS
+            )
+        return self._started
+
+    def run(self, stop: threading.Event) -> int:
+        """Wait until `stop`; callbacks and the worker do everything. 1 if it could not start."""
+        if not self._started:
+            return 1
+        stop.wait()
+        return 0
+
+    def close(self) -> None:
+        """End the worker, release the networks and destroy the node."""
+        self._end_stream()
+        self._release()
+        self.destroy_node()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the networks and create the publishers."""
+        pipeline_config, config = self._parameters.configs()
+        try:
+            models = model_set.load(model_set.find(pipeline_config.model_set))
+            self._pipeline = FacePipeline(models, pipeline_config)
+        except TddfaError as error:
+            self.get_logger().error(f"cannot configure: {error}")
+            return _FAILURE
+        self._outputs = FaceOutputs(self, models.name)
+        self._images = ImageInput(self, config)
+        self._worker = FaceWorker(
+            self._images,
+            self._pipeline,
+            self._outputs,
+            compressed=config.image_transport == "compressed",
+            overlay_parts=tuple(config.overlay.split(",")),
+            logger=self.get_logger(),
+        )
+        self.get_logger().info(f"model set {models.name} from {models.path} ({models.licence})")
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe the images and begin to process them."""
+        _, config = self._parameters.configs()
+        super().on_activate(state)
+        self._worker.start()
+        self._images.start()
+        if not self._enabled:
+            self._images.stop()
+        self._diagnostics = FaceDiagnostics(
+            self, self._images, self._worker, period_s=config.diagnostics_period_s
+        )
+        self.get_logger().info(f"waiting for images on {self._images.topic}")
+        return _SUCCESS
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """End the subscription, finish the present image and forget the faces."""
+        self._end_stream()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Release networks and publishers."""
+        self._release()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Release everything, from whichever state."""
+        self._end_stream()
+        self._release()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Release everything, so that the node can be configured anew."""
+        self._end_stream()
+        self._release()
+        return _SUCCESS
+
+    def _end_stream(self) -> None:
+        if self._diagnostics is not None:
+            self._diagnostics.close()
+            self._diagnostics = None
+        if self._images is not None:
+            self._images.stop()
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker.reset()
+
+    def _release(self) -> None:
+        if self._outputs is not None:
+            self._outputs.close()
+        if self._pipeline is not None:
+            self._pipeline.close()
+        self._pipeline = self._outputs = self._images = self._worker = None
+
+    def _apply(self, configs: Sequence[Any]) -> None:
+        pipeline_config, config = configs
+        if self._worker is not None:
+            self._worker.configure(pipeline_config)
+            self._worker.overlay_parts = tuple(config.overlay.split(","))
+
+    def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._worker is None:
+            response.message = "nothing to reset: the node is not configured"
+            return response
+        self._worker.reset()
+        response.success = True
+        response.message = "all faces and filters forgotten"
+        return response
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._enabled = request.data
+        if self._diagnostics is not None:  # active
+            if self._enabled:
+                self._images.resume()
+            else:
+                self._images.stop()
+        response.success = True
+        response.message = "processing images" if self._enabled else "images are not subscribed"
+        return response
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node until Ctrl-C; returns the exit code."""
+    return run_node(_started_node, args, node_name="face_node")
+
+
+def _started_node() -> FaceNode:
+    node = FaceNode()
+    node.start()
+    return node
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""Settings of the face node beside those of the pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tddfa_ros.core.config import CheckedConfig, option
+from tddfa_ros.core.draw import OVERLAY_PARTS
+
+
+@dataclass(frozen=True)
+class FaceNodeConfig(CheckedConfig):
+    """How images come in and results go out."""
+
+    image_transport: str = option(
+        "raw",
+        "Images come as sensor_msgs/Image on 'image' (raw) or sensor_msgs/CompressedImage on "
+        "'image/compressed' (compressed).",
+        choices=("raw", "compressed"),
+    )
+    image_reliability: str = option(
+        "best_effort",
+        "Reliability asked of the images' publisher; frame_policy every is always reliable.",
+        choices=("best_effort", "reliable"),
+    )
+    frame_policy: str = option(
+        "latest",
+        "latest: process the newest image, drop the others; every: process all, for replay.",
+        choices=("latest", "every"),
+    )
+    queue_images: int = option(
+        200,
+        "Images that may wait with frame_policy every; further ones are dropped and counted.",
+        minimum=1,
+        maximum=10000,
+    )
+    autostart: bool = option(
+        True, "Configure and activate at start; otherwise wait for a lifecycle manager."
+    )
+    overlay: str = option(
+        "landmarks,pose,box,id",
+        "What is drawn on 'faces/overlay', separated by commas.",
+        choices=OVERLAY_PARTS,
+        runtime=True,
+    )
+    diagnostics_period_s: float = option(
+        1.0, "Seconds between two messages on '/diagnostics'.", minimum=0.1, maximum=3600.0
+    )

@@ -1,0 +1,180 @@
+"""The one thread that turns waiting images into published faces."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from rclpy.impl.rcutils_logger import RcutilsLogger
+
+from tddfa_ros.core.config import PipelineConfig
+from tddfa_ros.core.errors import ImageError, TddfaError
+from tddfa_ros.core.pipeline import FacePipeline
+from tddfa_ros.core.types import FrameResult
+from tddfa_ros.nodes.face_outputs import FaceOutputs
+from tddfa_ros.nodes.image_input import ImageInput, IncomingImage
+from tddfa_ros.nodes.raw_image import ImageHeader, decode_compressed_image, decode_image
+
+LOG_INTERVAL_S = 5.0
+TIMINGS_KEPT = 600
+_WAIT_S = 0.5
+
+# What a stage, OpenCV or the network's runtime can raise over one image. The worker outlives it.
+_PROCESSING_ERRORS = (
+    TddfaError,
+    cv2.error,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """An image whose smoothed faces are still to come."""
+
+    header: ImageHeader
+    image_bgr: np.ndarray | None
+    taken_ns: int
+
+
+class FaceWorker:
+    """Decodes, processes and publishes images, one after the other, in a thread of its own.
+
+    Attributes
+    ----------
+    processed : images whose faces were published since :meth:`start`
+    failed : images that could not be decoded or processed since :meth:`start`
+    timings_ms : the newest images' times by stage; ``total`` from arrival to published
+    """
+
+    def __init__(
+        self,
+        images: ImageInput,
+        pipeline: FacePipeline,
+        outputs: FaceOutputs,
+        *,
+        compressed: bool,
+        overlay_parts: tuple[str, ...],
+        logger: RcutilsLogger,
+    ) -> None:
+        self.overlay_parts = overlay_parts
+        self.processed = 0
+        self.failed = 0
+        self.timings_ms: deque[dict[str, float]] = deque(maxlen=TIMINGS_KEPT)
+        self._images = images
+        self._pipeline = pipeline
+        self._outputs = outputs
+        self._decode = decode_compressed_image if compressed else decode_image
+        self._log = logger
+        self._pipeline_lock = threading.Lock()
+        self._pending: dict[int, _Pending] = {}
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to process images."""
+        self.processed = 0
+        self.failed = 0
+        self.timings_ms.clear()
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._run, name="face_worker")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the present image, publish what smoothing held back, and end the thread."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def reset(self) -> None:
+        """Forget all faces and filters, between two images."""
+        with self._pipeline_lock:
+            self._pipeline.reset()
+            self._pending.clear()
+
+    def configure(self, config: PipelineConfig) -> None:
+        """Change the pipeline's settings between two images."""
+        with self._pipeline_lock:
+            self._pipeline.configure(config)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            incoming = self._images.take(_WAIT_S)
+            if incoming is None or self._stopping.is_set():
+                continue
+            with self._pipeline_lock:
+                self._try_to_process(incoming)
+        with self._pipeline_lock:
+            self._publish_smoothed(self._pipeline.flush())
+            self._pending.clear()
+
+    def _try_to_process(self, incoming: IncomingImage) -> None:
+        try:
+            self._process(incoming)
+        except ImageError as error:
+            self.failed += 1
+            self._log.warning(
+                f"image left out: {error} ({self.failed} so far)",
+                throttle_duration_sec=LOG_INTERVAL_S,
+            )
+        except _PROCESSING_ERRORS as error:
+            self.failed += 1
+            self._log.error(
+                f"processing an image failed: {error!r} ({self.failed} so far)",
+                throttle_duration_sec=LOG_INTERVAL_S,
+            )
+
+    def _process(self, incoming: IncomingImage) -> None:
+        taken_ns = time.monotonic_ns()
+        header, image_bgr = self._decode(incoming.data)
+        decoded_ns = time.monotonic_ns()
+        result = self._pipeline.process(image_bgr, header.stamp_ns)
+        self._outputs.publish_raw_faces(
+            result, header, _seconds_since(taken_ns), self._images.dropped
+        )
+        keep_image = self._outputs.wants_image()
+        self._pending[result.frame_index] = _Pending(
+            header, image_bgr if keep_image else None, taken_ns
+        )
+        ready = self._pipeline.smooth(result)
+        self._publish_smoothed(ready)
+        self.timings_ms.append(
+            result.timings_ms
+            | {
+                "wait": (taken_ns - incoming.arrived_ns) / 1e6,
+                "decode": (decoded_ns - taken_ns) / 1e6,
+                "total": (time.monotonic_ns() - incoming.arrived_ns) / 1e6,
+            }
+        )
+
+    def _publish_smoothed(self, results: list[FrameResult]) -> None:
+        for result in results:
+            pending = self._pending.pop(result.frame_index, None)
+            if pending is None:
+                continue
+            seconds = _seconds_since(pending.taken_ns)
+            self._outputs.publish_faces(result, pending.header, seconds, self._images.dropped)
+            self.processed += 1
+            if pending.image_bgr is not None:
+                self._outputs.publish_images(
+                    result, pending.header, pending.image_bgr, self.overlay_parts
+                )
+        if results:
+            newest = results[-1].frame_index
+            for index in [index for index in self._pending if index < newest]:
+                del self._pending[index]
+
+
+def _seconds_since(start_ns: int) -> float:
+    return (time.monotonic_ns() - start_ns) / 1e9

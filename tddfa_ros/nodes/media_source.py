@@ -1,0 +1,275 @@
+"""Plays media as a camera would; run as ``python -m tddfa_ros.nodes.media_source``."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import CameraInfo, Image
+
+from tddfa_msgs.msg import FaceArray
+from tddfa_ros.core.bag import CAMERA_INFO_TYPE, IMAGE_TYPE
+from tddfa_ros.core.errors import ImageError, MediaError
+from tddfa_ros.core.media import Bag, Media, open_media
+from tddfa_ros.nodes.camera_info import read_calibration, uncalibrated
+from tddfa_ros.nodes.media_source_config import MediaSourceConfig
+from tddfa_ros.nodes.parameters import ConfigParameters
+from tddfa_ros.nodes.process import run_node
+from tddfa_ros.nodes.raw_image import ImageHeader, bgr_of_fields, encode_image
+
+MAX_AHEAD = 3
+"""Images sent but not answered yet, with pace answered."""
+
+ANSWER_TIMEOUT_S = 5.0
+ACKNOWLEDGE_TIMEOUT_S = 1.0
+REANCHOR_S = 1.0
+LINGER_S = 0.2
+
+
+@dataclass(frozen=True)
+class _Outgoing:
+    """Serialised messages that go out together, at a time of the source."""
+
+    at_ns: int
+    image: bytes | None
+    camera_info: bytes | None
+
+
+class MediaSource(Node):
+    """Publishes ``image`` and ``camera_info`` from a file, folder, camera or bag.
+
+    Stamps are those of the file (a video starts at 0); a camera's come from the clock. A looping
+    video's stamps go on, a looping bag's jump back.
+
+    Attributes
+    ----------
+    sent : images published so far
+
+    Raises
+    ------
+    ConfigError
+        A parameter given at start is refused.
+    """
+
+    def __init__(self, **node_options: Any) -> None:
+        super().__init__("media_source", **node_options)
+        self.sent = 0
+        self._playing = False
+        self._parameters = ConfigParameters(
+            self,
+            (MediaSourceConfig,),
+            is_running=lambda: self._playing,
+            apply=self._apply,
+            dynamic=("input",),
+        )
+        (self._config,) = self._parameters.configs()
+        self._images = self.create_publisher(Image, "image", QoSProfile(depth=1))
+        self._camera_infos = self.create_publisher(CameraInfo, "camera_info", QoSProfile(depth=10))
+        self._answers = threading.Semaphore(MAX_AHEAD)
+        if self._config.pace == "answered":
+            self.create_subscription(
+                FaceArray, "faces", self._on_faces, QoSProfile(depth=1000), raw=True
+            )
+
+    def run(self, stop: threading.Event) -> int:
+        """Play to the end, or until `stop`.
+
+        Raises
+        ------
+        MediaError, ImageError, ConfigError
+            The input or the calibration cannot be read.
+        """
+        config = self._config
+        self._playing = True
+        calibration = None
+        if config.camera_info_file:
+            calibration = read_calibration(config.camera_info_file)
+        media = open_media(config.input, topic=config.bag_topic)
+        self.get_logger().info(f"playing {media.kind} {media.source} on {self._images.topic_name}")
+        self._wait_for_subscribers(stop)
+        loop_offset_ns = 0
+        while True:
+            sent_before = self.sent
+            with media:
+                loop_offset_ns = self._play(media, calibration, loop_offset_ns, stop)
+            if self.sent == sent_before and not stop.is_set():
+                raise MediaError(
+                    f"{config.input}: no image between start_s={config.start_s:g} and "
+                    f"end_s={config.end_s:g}"
+                )
+            if stop.is_set() or not self._config.loop or media.live:
+                break
+            media = open_media(config.input, topic=config.bag_topic)
+        self._images.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_TIMEOUT_S))
+        stop.wait(LINGER_S)
+        self.get_logger().info(f"sent {self.sent} images")
+        return 0
+
+    def close(self) -> None:
+        """Destroy the node."""
+        self.destroy_node()
+
+    def _play(
+        self,
+        media: Media,
+        calibration: CameraInfo | None,
+        loop_offset_ns: int,
+        stop: threading.Event,
+    ) -> int:
+        """Play once; returns the offset of the next round's stamps."""
+        config = self._config
+        start_ns, end_ns = round(config.start_s * 1e9), round(config.end_s * 1e9)
+        first_ns = last_ns = None
+        pace = _Pace()
+        if isinstance(media, Bag):
+            outgoing = self._from_bag(media, calibration)
+        else:
+            outgoing = self._from_frames(media, calibration, loop_offset_ns)
+        for item in outgoing:
+            first_ns = item.at_ns if first_ns is None else first_ns
+            since_first_ns = item.at_ns - first_ns
+            if since_first_ns < start_ns:
+                continue
+            if stop.is_set() or (end_ns and since_first_ns > end_ns):
+                break
+            if item.image is not None and not self._may_send(media, item, pace, stop):
+                continue
+            self._send(item, media.live)
+            last_ns = item.at_ns
+        if first_ns is None or last_ns is None:
+            return loop_offset_ns
+        return loop_offset_ns + last_ns - first_ns + round(1e9 / (media.fps or 1.0))
+
+    def _from_frames(
+        self, media: Media, calibration: CameraInfo | None, loop_offset_ns: int
+    ) -> Iterator[_Outgoing]:
+        for frame in media:
+            stamp_ns = frame.stamp_ns + loop_offset_ns
+            header = ImageHeader(*divmod(stamp_ns, 1_000_000_000), self._config.frame_id)
+            info = calibration or uncalibrated(*frame.image_bgr.shape[:2])
+            info.header = header.message()
+            yield _Outgoing(
+                frame.stamp_ns, encode_image(frame.image_bgr, header), serialize_message(info)
+            )
+
+    def _from_bag(self, media: Bag, calibration: CameraInfo | None) -> Iterator[_Outgoing]:
+        """Images as they are in the bag, undecoded; compressed ones decoded."""
+        info_topic = "" if calibration else media.bag.camera_info_topic()
+        for message in media.bag.messages((media.bag.image_topic, info_topic)):
+            if message.msgtype == CAMERA_INFO_TYPE:
+                yield _Outgoing(message.received_ns, None, message.data)
+                continue
+            image, info = message.data, None
+            if message.msgtype != IMAGE_TYPE or not info_topic:
+                try:
+                    found = media.bag.image(message)
+                    pixels = bgr_of_fields(found.fields)
+                except (MediaError, ImageError) as error:
+                    self.get_logger().warning(f"left out: {error}", throttle_duration_sec=5.0)
+                    continue
+                header = ImageHeader(*divmod(found.stamp_ns, 1_000_000_000), found.frame_id)
+                if message.msgtype != IMAGE_TYPE:
+                    image = encode_image(pixels, header)
+                if not info_topic:
+                    own = calibration or uncalibrated(*pixels.shape[:2])
+                    own.header = header.message()
+                    info = serialize_message(own)
+            yield _Outgoing(message.received_ns, image, info)
+
+    def _may_send(self, media: Media, item: _Outgoing, pace: _Pace, stop: threading.Event) -> bool:
+        """Wait until an image is due; False if it is to be left out."""
+        rate_hz = self._config.rate_hz
+        if media.live:
+            return rate_hz == 0 or pace.admits(item.at_ns, rate_hz)
+        if self._config.pace == "answered":
+            waited_s = 0.0
+            while not self._answers.acquire(timeout=0.1):
+                waited_s += 0.1
+                if stop.is_set():
+                    return False
+                if waited_s >= ANSWER_TIMEOUT_S:
+                    self.get_logger().warning("no answer on 'faces'; sending the next image")
+                    break
+            return True
+        stop.wait(pace.seconds_until(item.at_ns, rate_hz))
+        return not stop.is_set()
+
+    def _send(self, item: _Outgoing, live: bool) -> None:
+        if item.camera_info is not None:
+            self._camera_infos.publish(item.camera_info)
+        if item.image is None:
+            return
+        # With depth 1 a reliable subscriber would lose the image before, had it not come yet.
+        if not live and not self._images.wait_for_all_acked(
+            Duration(seconds=ACKNOWLEDGE_TIMEOUT_S)
+        ):
+            self.get_logger().warning(
+                "a subscriber does not take the images; it loses some", throttle_duration_sec=5.0
+            )
+        self._images.publish(item.image)
+        self.sent += 1
+
+    def _wait_for_subscribers(self, stop: threading.Event) -> None:
+        wanted = self._config.wait_for_subscribers
+        while self._images.get_subscription_count() < wanted and not stop.wait(0.02):
+            self.get_logger().info(
+                f"waiting for {wanted} subscribers of {self._images.topic_name}",
+                throttle_duration_sec=5.0,
+                skip_first=True,
+            )
+
+    def _on_faces(self, _: bytes) -> None:
+        self._answers.release()
+
+    def _apply(self, configs: Sequence[Any]) -> None:
+        (self._config,) = configs
+
+
+class _Pace:
+    """Turns times of a source into times to wait."""
+
+    def __init__(self) -> None:
+        self._anchor_s: float | None = None
+        self._first_ns = 0
+        self._count = 0
+        self._rate_hz = 0.0
+        self._next_due_ns = 0
+
+    def seconds_until(self, at_ns: int, rate_hz: float) -> float:
+        """Seconds until an image of that time is due; 0 if it is late."""
+        now_s = time.monotonic()
+        if self._anchor_s is None or rate_hz != self._rate_hz:
+            self._anchor_s, self._first_ns, self._count = now_s, at_ns, 0
+            self._rate_hz = rate_hz
+        since_s = self._count / rate_hz if rate_hz > 0 else (at_ns - self._first_ns) / 1e9
+        self._count += 1
+        wait_s = self._anchor_s + since_s - now_s
+        if wait_s < -REANCHOR_S:  # Far behind: go on from here instead of rushing.
+            self._anchor_s -= wait_s
+        return max(wait_s, 0.0)
+
+    def admits(self, at_ns: int, rate_hz: float) -> bool:
+        """Whether a camera's image is one of those that keep to a lower rate."""
+        if at_ns < self._next_due_ns:
+            return False
+        period_ns = round(1e9 / rate_hz)
+        behind = at_ns - self._next_due_ns > period_ns
+        self._next_due_ns = (at_ns if behind else self._next_due_ns) + period_ns
+        return True
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node until its media ends or Ctrl-C; returns the exit code."""
+    return run_node(MediaSource, args, node_name="media_source")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
