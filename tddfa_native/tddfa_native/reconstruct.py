@@ -150,7 +150,7 @@ class PackedFaceModel:
         if camera.shape != (3, 4):
             raise ValueError(f"camera has shape {camera.shape}; expected (3, 4)")
         out = self._output(out, (self.vertex_count, 3))
-        faces, min_z = self._run(
+        _, min_z = self._run(
             camera[None],
             None if held is not None else [shape],
             [expression],
@@ -158,7 +158,7 @@ class PackedFaceModel:
             out[None],
             z_from_zero,
         )
-        return faces[0], float(min_z[0])
+        return out, float(min_z[0])
 
     def reconstruct_batch(
         self,

@@ -43,5 +43,7 @@ def _openness(
     across = points[corners[0]] - points[corners[1]]
     width = float(np.sqrt(across @ across))
     opening = float(np.sqrt((gap * gap).sum(axis=1)).mean())
-    ratio = opening / width if width > 0 else float("nan")
+    if not (0 < width < float("inf")):
+        return float("nan")
+    ratio = opening / width
     return ratio if np.isfinite(ratio) else float("nan")
