@@ -43,7 +43,7 @@ class TensorSpec:
     Attributes
     ----------
     dtype : numpy's name of it
-    shape : sizes; None where any size goes
+    shape : sizes; None where an input may have any, or an output has one that is not asked about
     """
 
     dtype: str
@@ -86,15 +86,18 @@ class OnnxSession:
         _refuse_external_data(content, self._source)
         try:
             self._session = onnxruntime.InferenceSession(
-                content, _options(threads), providers=["CPUExecutionProvider"]
+                content,
+                _options(threads),
+                providers=["CPUExecutionProvider"],
+                enable_fallback=False,
             )
+            self._require(inputs, self._session.get_inputs(), "input")
+            self._require(outputs, self._session.get_outputs(), "output")
         except _RUNTIME_ERRORS as error:
             raise ModelSetError(
                 f"{self._source}: ONNX Runtime {onnxruntime.__version__} cannot load it: "
                 f"{_one_line(error)}. Import or install the model set anew."
             ) from error
-        self._require(inputs, self._session.get_inputs(), "input", exactly=True)
-        self._require(outputs, self._session.get_outputs(), "output", exactly=False)
         self._output_names = list(outputs)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
@@ -122,14 +125,16 @@ class OnnxSession:
                 "Import or install the model set anew."
             ) from error
 
-    def _require(
-        self, wanted: Mapping[str, TensorSpec], found: list[Any], what: str, *, exactly: bool
-    ) -> None:
+    def _require(self, wanted: Mapping[str, TensorSpec], found: list[Any], what: str) -> None:
         by_name = {tensor.name: tensor for tensor in found}
-        unknown = sorted(set(by_name) - set(wanted)) if exactly else []
+        unknown = sorted(set(by_name) - set(wanted)) if what == "input" else []
         for name in [*wanted, *unknown]:
             tensor, spec = by_name.get(name), wanted.get(name)
-            if tensor is not None and spec is not None and _fits(tensor, spec):
+            if (
+                tensor is not None
+                and spec is not None
+                and _fits(tensor, spec, free=what == "input")
+            ):
                 continue
             expected = f"{spec.dtype} {list(spec.shape)}" if spec else "no such one"
             has = f"{tensor.type} {tensor.shape}" if tensor is not None else "none"
@@ -145,7 +150,7 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what is fatal is raised as well
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
 
@@ -186,13 +191,15 @@ def _messages(root: Message) -> Iterator[Message]:
                 left.extend([value] if isinstance(value, Message) else value)
 
 
-def _fits(tensor: Any, spec: TensorSpec) -> bool:
+def _fits(tensor: Any, spec: TensorSpec, *, free: bool) -> bool:
+    """Tell whether a tensor is as asked for; with `free`, open sizes have to be open in it too."""
     if _DTYPES.get(tensor.type) != np.dtype(spec.dtype) or len(tensor.shape) != len(spec.shape):
         return False
-    # A size that the file leaves open is a name or None, and may turn out to be any.
+    # A size that the file leaves open is a name or None.
     sizes = zip(tensor.shape, spec.shape, strict=True)
     return all(
-        not isinstance(has, int) if wanted is None else has == wanted for has, wanted in sizes
+        not (free and isinstance(has, int)) if wanted is None else has == wanted
+        for has, wanted in sizes
     )
 
 

@@ -96,7 +96,7 @@ class Regressor:
         for row, index in enumerate(batch):
             if finite[row]:
                 fits[index] = MorphableParams.from_vector(
-                    vectors[row], spec.shape_count, rois[index], spec.input_size
+                    vectors[row], spec.shape_count, rois[index].copy(), spec.input_size
                 )
                 if rest:
                     confidences[index] = rest[0][row]
