@@ -102,7 +102,8 @@ def run(args: argparse.Namespace) -> int:
         "frame_policy": args.frame_policy,
         "overlay": args.overlay,
     }
-    media_parameters = {"input": source, "loop": False}
+    # The face node and the recorder: none of them shall miss the first image.
+    media_parameters = {"input": source, "loop": False, "wait_for_subscribers": 2}
     with ExitStack() as stack:
         stop = stack.enter_context(Interruption())
         recording = Recording(args.out, rate_hz)

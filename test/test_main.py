@@ -1,0 +1,124 @@
+import subprocess
+import sys
+
+import pytest
+
+from tddfa_ros.__main__ import VERBS
+
+ROS_FREE = ("image", "video", "models", "bench")
+
+
+def python(code: str, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, **options
+    )
+
+
+def modules_after(arguments: list[str]) -> set[str]:
+    done = python(
+        "import sys\n"
+        "from tddfa_ros.__main__ import main\n"
+        "try:\n"
+        f"    main({arguments!r})\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        "sys.stderr.write('\\n'.join(sys.modules))\n"
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize("verb", ROS_FREE)
+def test_verbs_without_ros_import_none_of_it(verb):
+    modules = modules_after([verb, "--help"])
+    assert VERBS[verb].module in modules
+    assert not {name for name in modules if name.split(".")[0] in ("rclpy", "tddfa_msgs")}
+    assert not {name for name in modules if name.startswith("tddfa_ros.nodes")}
+
+
+def test_overview_imports_no_verb():
+    modules = modules_after(["--help"])
+    assert not {name for name in modules if name.startswith(("tddfa_ros.tools", "tddfa_ros.nodes"))}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_every_verb_has_its_examples(verb):
+    if VERBS[verb].needs_ros:
+        pytest.importorskip("rclpy", reason="needs ROS")
+        pytest.importorskip("tddfa_msgs", reason="needs the built workspace: make setup")
+    done = subprocess.run(
+        [sys.executable, "-m", "tddfa_ros", verb, "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"usage: python -m tddfa_ros {verb}" in done.stdout
+    assert f"  python -m tddfa_ros {verb}" in done.stdout.partition("examples:")[2]
+
+
+@pytest.mark.parametrize("arguments", [[], ["juggle"], ["image"], ["--frobnicate"]])
+def test_wrong_usage_is_status_2(arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "tddfa_ros", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "usage:" in done.stderr
+
+
+def run_with(body: str) -> subprocess.CompletedProcess:
+    """Run a verb whose module does `body`."""
+    return python(
+        "import sys, types\n"
+        "from tddfa_ros import __main__ as program\n"
+        "from tddfa_ros.core.errors import MediaError\n"
+        "verb = types.ModuleType('verb')\n"
+        "def run(args):\n"
+        f"    {body}\n"
+        "verb.run, verb.add_arguments = run, lambda parser: None\n"
+        "sys.modules['verb'] = verb\n"
+        "program.VERBS['image'] = program.Verb('verb', '')\n"
+        "sys.exit(program.main(['image']))\n"
+    )
+
+
+def test_an_error_of_ours_is_one_line_and_status_1():
+    done = run_with("raise MediaError('x.mp4: broken; mend it')")
+    assert done.returncode == 1
+    assert done.stderr == "tddfa_ros image: x.mp4: broken; mend it\n"
+
+
+def test_a_mistake_in_the_program_keeps_its_traceback():
+    done = run_with("raise ZeroDivisionError")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_interruption_is_status_130():
+    done = run_with("raise KeyboardInterrupt")
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+
+
+def test_termination_is_status_143_and_leaves_in_order():
+    done = run_with("import os; os.kill(os.getpid(), 15)")
+    assert done.returncode == 143
+
+
+def test_verbs_of_ros_say_what_to_do_without_it():
+    done = python(
+        "import sys, importlib.util\n"
+        "found = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda n, *a: None if n == 'rclpy' else found(n, *a)\n"
+        "from tddfa_ros.__main__ import main\n"
+        "sys.exit(main(['demo']))\n"
+    )
+    assert done.returncode == 1
+    assert "rclpy" in done.stderr
+    assert "source env.sh" in done.stderr

@@ -1,0 +1,210 @@
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tddfa_ros.core.release.unpickle import read_pickle
+from tddfa_ros.core.results import face_from_dict
+from tddfa_ros.tools.image import output_stems
+
+BOX_TOLERANCE_PX = 1.0
+LANDMARK_TOLERANCE_PX = 0.5
+PARAMS_TOLERANCE_STD = 1e-3
+EULER_TOLERANCE_DEG = 0.1
+
+NAMES = (
+    "JianzhuGuo",
+    "aflw2000_image00050",
+    "aflw2000_image00251",
+    "aflw2000_image00430",
+    "aflw2000_image01322",
+    "aflw2000_image02283",
+    "aflw2000_image03324",
+    "trump_hillary",
+)
+
+
+def read_faces(path: Path) -> list[dict]:
+    return json.loads(path.read_text())["faces"]
+
+
+@pytest.fixture(scope="module")
+def results(run_cli, media, golden, tddfa_v2_set, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("results")
+    pictures = [media / f"{name}.jpg" for name in NAMES]
+    done = run_cli("image", *pictures, "--model-set", tddfa_v2_set, "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_every_golden_picture_is_tested(golden):
+    assert {path.stem for path in golden.glob("*.npz")} == {*NAMES, "obama_track"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parity_with_the_public_release(name, results, golden, release_folder):
+    std = read_pickle(
+        (release_folder / "param_mean_std_62d_120x120.pkl").read_bytes(), "param_mean_std"
+    )["std"]
+    truth = np.load(golden / f"{name}.npz")
+    faces = read_faces(results / f"{name}.json")
+    assert len(faces) == len(truth["boxes"])
+    nearest = [
+        int(np.argmin([np.abs(np.subtract(f["box_xyxy"], box[:4])).max() for f in faces]))
+        for box in truth["boxes"]
+    ]
+    assert sorted(nearest) == list(range(len(faces)))
+    for row, index in enumerate(nearest):
+        face = faces[index]
+        box, score = truth["boxes"][row, :4], truth["boxes"][row, 4]
+        np.testing.assert_allclose(face["box_xyxy"], box, rtol=0, atol=BOX_TOLERANCE_PX)
+        assert face["score"] == pytest.approx(score, abs=0.01)
+        np.testing.assert_allclose(
+            np.array(face["params"]) / std,
+            truth["params"][row] / std,
+            rtol=0,
+            atol=PARAMS_TOLERANCE_STD,
+        )
+        np.testing.assert_allclose(
+            face["landmarks"], truth["sparse"][row].T, rtol=0, atol=LANDMARK_TOLERANCE_PX
+        )
+        np.testing.assert_allclose(
+            face["roi_xyxy"], truth["rois"][row], rtol=0, atol=BOX_TOLERANCE_PX
+        )
+        np.testing.assert_allclose(
+            face["reference_euler_deg"], truth["pose_deg"][row], rtol=0, atol=EULER_TOLERANCE_DEG
+        )
+        assert np.linalg.norm(face["quat_xyzw"]) == pytest.approx(1, abs=1e-9)
+
+
+def test_document_names_picture_size_and_set(results, media):
+    document = json.loads((results / "trump_hillary.json").read_text())
+    height, width = cv2.imread(str(media / "trump_hillary.jpg")).shape[:2]
+    assert document["image"] == str(media / "trump_hillary.jpg")
+    assert (document["image_width"], document["image_height"]) == (width, height)
+    assert document["model_set"] == "tddfa_v2"
+    ids = [face_from_dict(face).id for face in document["faces"]]
+    assert len(set(ids)) == 2
+    assert all(name[0].isalpha() for name in ids)
+
+
+def test_overlay_differs_from_the_picture_at_the_face_only(results, media):
+    picture = cv2.imread(str(media / "JianzhuGuo.jpg")).astype(int)
+    drawn = cv2.imread(str(results / "JianzhuGuo_overlay.jpg")).astype(int)
+    assert drawn.shape == picture.shape
+    changed = np.abs(drawn - picture).max(axis=2) > 60
+    (face,) = read_faces(results / "JianzhuGuo.json")
+    x, y = np.rint(np.array(face["landmarks"])[:, :2]).astype(int).T
+    assert changed[y, x].mean() > 0.8
+    x0, y0, x1, y1 = np.rint(face["box_xyxy"]).astype(int)
+    changed[max(0, y0 - 60) : y1 + 60, max(0, x0 - 60) : x1 + 60] = False
+    assert changed.mean() < 1e-3
+
+
+def test_bad_files_are_named_and_the_others_go_on(run_cli, astronaut, tddfa_v2_set, tmp_path):
+    good, broken, empty = tmp_path / "good.png", tmp_path / "broken.jpg", tmp_path / "empty.png"
+    cv2.imwrite(str(good), astronaut)
+    broken.write_bytes(b"\xff\xd8 this is no picture")
+    empty.write_bytes(b"")
+    missing = tmp_path / "missing.png"
+    out = tmp_path / "out"
+    done = run_cli(
+        "image", broken, empty, missing, tmp_path, good, "--model-set", tddfa_v2_set, "--out", out
+    )
+    assert done.returncode == 1
+    for path in (broken, empty, missing, tmp_path):
+        assert f"{path}: " in done.stderr
+    assert "4 of 5 files failed" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in out.iterdir()) == ["good.json", "good_overlay.jpg"]
+    assert len(read_faces(out / "good.json")) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "picture"),
+    [
+        ("one_pixel", np.zeros((1, 1, 3), np.uint8)),
+        ("black", np.zeros((480, 640, 3), np.uint8)),
+        ("huge", np.full((6000, 8000, 3), 127, np.uint8)),
+    ],
+)
+def test_a_picture_without_a_face_has_an_empty_list(run_cli, tddfa_v2_set, tmp_path, name, picture):
+    cv2.imwrite(str(tmp_path / f"{name}.png"), picture)
+    done = run_cli(
+        "image", tmp_path / f"{name}.png", "--model-set", tddfa_v2_set, "--out", tmp_path / "out"
+    )
+    assert done.returncode == 0, done.stderr
+    assert read_faces(tmp_path / "out" / f"{name}.json") == []
+
+
+def encodings(photo: np.ndarray) -> dict[str, np.ndarray]:
+    opaque = np.full((*photo.shape[:2], 1), 255, np.uint8)
+    return {
+        "grey": cv2.cvtColor(photo, cv2.COLOR_BGR2GRAY),
+        "rgba": np.dstack([photo, opaque]),
+        "sixteen_bit": photo.astype(np.uint16) * 257,
+    }
+
+
+@pytest.mark.parametrize("encoding", ["grey", "rgba", "sixteen_bit"])
+def test_other_encodings_give_the_same_face(run_cli, astronaut, tddfa_v2_set, tmp_path, encoding):
+    cv2.imwrite(str(tmp_path / "plain.png"), astronaut)
+    cv2.imwrite(str(tmp_path / "other.png"), encodings(astronaut)[encoding])
+    files = tmp_path / "plain.png", tmp_path / "other.png"
+    done = run_cli("image", *files, "--model-set", tddfa_v2_set, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    plain, other = (read_faces(tmp_path / "out" / f"{f.stem}.json") for f in files)
+    assert len(plain) == len(other) == 1
+    # Grey loses the colours that the networks saw; the others lose nothing.
+    tolerance_px = 5.0 if encoding == "grey" else 1e-3
+    np.testing.assert_allclose(
+        other[0]["landmarks"], plain[0]["landmarks"], rtol=0, atol=tolerance_px
+    )
+
+
+def test_outputs_get_files_of_their_own(run_cli, astronaut, tddfa_v2_set, tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), astronaut)
+    done = run_cli(
+        *("image", tmp_path / "a.png", "--model-set", tddfa_v2_set, "--out", tmp_path / "out"),
+        *("--outputs", "landmarks,pose", "--overlay", "box"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "a.json",
+        "a_landmarks.jpg",
+        "a_overlay.jpg",
+        "a_pose.jpg",
+    ]
+
+
+def test_unknown_output_is_a_usage_error(run_cli):
+    done = run_cli("image", "a.png", "--out", "x", "--outputs", "landmarks,hologram")
+    assert done.returncode == 2
+    assert "hologram" in done.stderr
+
+
+def test_equal_stems_do_not_overwrite_each_other(run_cli, astronaut, tddfa_v2_set, tmp_path):
+    for folder, picture in (("a", astronaut), ("b", astronaut // 2)):
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / "x.png"), picture)
+    files = tmp_path / "a" / "x.png", tmp_path / "b" / "x.png"
+    done = run_cli("image", *files, "--model-set", tddfa_v2_set, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    for stem, file in zip(("x", "x_2"), files, strict=True):
+        document = json.loads((tmp_path / "out" / f"{stem}.json").read_text())
+        assert document["image"] == str(file)
+
+
+def test_output_stems_are_unique_whatever_the_names():
+    paths = [Path(p) for p in ("a/x.png", "b/x.jpg", "c/X.png", "d/x_2.png", "e/y.png")]
+    assert output_stems(paths) == ["x", "x_2", "X_3", "x_2_2", "y"]
+
+
+def test_missing_model_set_is_one_clear_message(run_cli, tmp_path):
+    done = run_cli("image", "a.png", "--model-set", "no_such_set", "--out", tmp_path)
+    assert done.returncode == 1
+    assert "no_such_set" in done.stderr
+    assert "tddfa_ros models" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,182 @@
+import itertools
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tddfa_ros.core.config import PipelineConfig
+from tddfa_ros.core.media import MediaFrame
+from tddfa_ros.core.pipeline import FacePipeline
+from tddfa_ros.core.recording import VideoWriter
+from tddfa_ros.core.sample_media import astronaut_clip
+from tddfa_ros.tools.video import process_frames
+
+TRACK_TOLERANCE_PX = 1.0
+FRAME_NS = 33_333_333
+
+
+def read_lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def frame_count(path: Path) -> int:
+    capture = cv2.VideoCapture(str(path))
+    return sum(1 for _ in iter(lambda: capture.read()[0], False))
+
+
+def write_clip(path: Path, count: int) -> Path:
+    with VideoWriter(path, 30.0) as writer:
+        for image_bgr in itertools.islice(itertools.cycle(astronaut_clip()), count):
+            writer.write(image_bgr)
+    return path
+
+
+@pytest.fixture(scope="module")
+def short_clip(tmp_path_factory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("clip") / "short.mp4", 12)
+
+
+def test_unsmoothed_track_is_that_of_the_public_release(
+    run_cli, media, golden, tddfa_v2_set, tmp_path
+):
+    out = tmp_path / "obama.mp4"
+    done = run_cli(
+        *("video", media / "obama.mp4", "--model-set", tddfa_v2_set),
+        *("--out", out, "--smooth", "none"),
+    )
+    assert done.returncode == 0, done.stderr
+    lines = read_lines(out.with_suffix(".jsonl"))
+    truth = np.load(golden / "obama_track.npz")["sparse"].transpose(0, 2, 1)
+    assert [line["frame"] for line in lines] == list(range(len(truth)))
+    stamps_ns = [line["stamp_ns"] for line in lines]
+    assert stamps_ns == [pytest.approx(index * 40_000_000, abs=1) for index in range(len(truth))]
+    for line, landmarks in zip(lines, truth, strict=True):
+        (face,) = line["faces"]
+        np.testing.assert_allclose(face["landmarks"], landmarks, rtol=0, atol=TRACK_TOLERANCE_PX)
+    assert len({line["faces"][0]["id"] for line in lines}) == 1
+    assert frame_count(out) == len(truth)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["obama.jsonl", "obama.mp4"]
+
+
+def coded_frames(count: int) -> list[MediaFrame]:
+    """Frames that carry their own number in the corner pixel."""
+    frames = []
+    for index, image_bgr in enumerate(itertools.islice(astronaut_clip(), count)):
+        image_bgr[0, 0] = index
+        frames.append(MediaFrame(image_bgr, index * FRAME_NS, f"{index:06d}"))
+    return frames
+
+
+@pytest.mark.parametrize("smoothing", ["none", "one-euro", "window"])
+@pytest.mark.parametrize("after", [0, 2, 20])
+def test_each_result_meets_its_own_image_whatever_the_delay(model_set, smoothing, after):
+    config = PipelineConfig(smoothing=smoothing, window_after=after)
+    written = []
+    with_pipeline = FacePipeline(model_set, config)
+    process_frames(
+        with_pipeline,
+        coded_frames(8),
+        lambda image, result: written.append((int(image[0, 0, 0]), result)),
+    )
+    with_pipeline.close()
+    assert [code for code, _ in written] == list(range(8))
+    assert [result.frame_index for _, result in written] == list(range(8))
+    assert [result.stamp_ns for _, result in written] == [i * FRAME_NS for i in range(8)]
+    assert all(len(result.faces) == 1 for _, result in written)
+
+
+def test_a_broken_stream_keeps_what_it_gave(model_set):
+    def breaking():
+        yield from coded_frames(5)
+        raise RuntimeError("cut")
+
+    written = []
+    pipeline = FacePipeline(model_set, PipelineConfig(smoothing="window", window_after=3))
+    with pytest.raises(RuntimeError, match="cut"):
+        process_frames(pipeline, breaking(), lambda image, result: written.append(result))
+    pipeline.close()
+    assert [result.frame_index for result in written] == list(range(5))
+
+
+def test_window_is_steadier_than_none_and_as_long(run_cli, short_clip, tddfa_v2_set, tmp_path):
+    roughness = {}
+    for smoothing in ("none", "window"):
+        out = tmp_path / f"{smoothing}.mp4"
+        done = run_cli(
+            *("video", short_clip, "--model-set", tddfa_v2_set),
+            *("--out", out, "--smooth", smoothing),
+        )
+        assert done.returncode == 0, done.stderr
+        lines = read_lines(out.with_suffix(".jsonl"))
+        assert len(lines) == frame_count(out) == 12
+        landmarks = np.array([line["faces"][0]["landmarks"] for line in lines])
+        roughness[smoothing] = np.abs(np.diff(landmarks, 2, axis=0)).mean()
+    assert roughness["window"] < 0.7 * roughness["none"]
+
+
+def test_further_outputs_are_videos_of_their_own(run_cli, short_clip, tddfa_v2_set, tmp_path):
+    done = run_cli(
+        *("video", short_clip, "--model-set", tddfa_v2_set),
+        *("--out", tmp_path / "a.mp4", "--outputs", "pose,box"),
+    )
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["a.jsonl", "a.mp4", "a_box.mp4", "a_pose.mp4"]
+    assert all(frame_count(tmp_path / name) == 12 for name in names if name.endswith("mp4"))
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_closes_both_files_at_the_same_frame(
+    tddfa_v2_set, tmp_path, number, status
+):
+    clip = write_clip(tmp_path / "long.mp4", 900)
+    out = tmp_path / "out" / "long.mp4"
+    command = [sys.executable, "-m", "tddfa_ros", "video", clip, "--out", out]
+    command += ["--model-set", tddfa_v2_set, "--smooth", "window", "--window-after", "5"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        deadline_s = time.monotonic() + 60
+        while not any(p.stat().st_size > 10_000 for p in out.parent.glob(".long.*.jsonl")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert "Traceback" not in errors
+    lines = read_lines(out.with_suffix(".jsonl"))
+    assert 0 < len(lines) < 900
+    assert [line["frame"] for line in lines] == list(range(len(lines)))
+    assert frame_count(out) == len(lines)
+    assert sorted(path.name for path in out.parent.iterdir()) == ["long.jsonl", "long.mp4"]
+
+
+@pytest.mark.parametrize("content", [b"", b"this is no video" * 100])
+def test_an_unreadable_video_is_one_clear_message(run_cli, tddfa_v2_set, tmp_path, content):
+    (tmp_path / "bad.mp4").write_bytes(content)
+    out = tmp_path / "out" / "a.mp4"
+    done = run_cli("video", tmp_path / "bad.mp4", "--model-set", tddfa_v2_set, "--out", out)
+    assert done.returncode == 1
+    assert "bad.mp4" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not out.parent.exists() or not any(out.parent.iterdir())
+
+
+def test_the_input_is_never_overwritten(run_cli, short_clip, tddfa_v2_set):
+    before = short_clip.read_bytes()
+    done = run_cli("video", short_clip, "--model-set", tddfa_v2_set, "--out", short_clip)
+    assert done.returncode == 1
+    assert "input itself" in done.stderr
+    assert short_clip.read_bytes() == before
+
+
+def test_a_wrong_suffix_is_refused_before_the_work(run_cli, short_clip, tddfa_v2_set, tmp_path):
+    done = run_cli("video", short_clip, "--model-set", tddfa_v2_set, "--out", tmp_path / "a.avi")
+    assert done.returncode == 1
+    assert ".mp4" in done.stderr
+    assert list(tmp_path.iterdir()) == []
