@@ -14,7 +14,7 @@ PACKAGE = "tddfa_native"
 
 # Sources in C++ that belong to an extension, beside its .pyx.
 SOURCES = {
-    "_rasterize_cy": ["attributes.cpp", "visibility.cpp"],
+    "_rasterize_cy": ["attributes.cpp", "candidates.cpp", "visibility.cpp"],
     "_reconstruct_cy": ["reconstruct_kernel.cpp"],
 }
 

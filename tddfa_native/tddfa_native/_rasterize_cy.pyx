@@ -65,7 +65,7 @@ def draw(
     const int32_t[:, ::1] columns,
     float[:, ::1] corners,
     uint32_t[::1] cells,
-    int32_t[::1] candidates,
+    int32_t[::1] scratch,
     int16_t face,
     cbool cull_back,
     float[:, :, ::1] pixels,
@@ -80,7 +80,7 @@ def draw(
         window = c_prepare(
             &vertices[0, 0], <int32_t> vertices.shape[0], width, height, ready, &cells[0])
         c_draw(
-            ready, &cells[0], &columns[0, 0], <int32_t> columns.shape[1], &candidates[0], face,
+            ready, &cells[0], &columns[0, 0], <int32_t> columns.shape[1], &scratch[0], face,
             cull_back, <Pixel *> &pixels[0, 0, 0], &faces[0, 0], width)
     return window.x0, window.y0, window.x1, window.y1
 

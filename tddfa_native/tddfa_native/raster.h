@@ -29,29 +29,44 @@ struct Window {
     int32_t x0, y0, x1, y1;
 };
 
-// Faces of a frame share one buffer; each brings its own triangles and attributes.
-struct Mesh {
-    const float* vertices;     // (vertex_count, 3)
-    const int32_t* triangles;  // (triangle_count, 3)
-    int32_t vertex_count;
+// Triangles of a mesh, corner by corner.
+struct Columns {
+    const int32_t *t0, *t1, *t2;
 };
 
-// ---- visibility.cpp
+// Triangles that may hold a pixel centre: those whose box is one pixel, with it, and the others.
+struct Candidates {
+    int32_t* one_triangle;
+    uint32_t* one_pixel;  // column | row << 16
+    int32_t* several_triangle;
+    int32_t one_count, several_count;
+};
 
-// Fill `corners` and `cells` (both vertex_count long) and return the pixels the mesh may touch.
-Window prepare_vertices(const float* vertices, int32_t vertex_count, int32_t width, int32_t height,
-                        Corner* corners, uint32_t* cells);
+constexpr int32_t kScratchMargin = 16;  // vector stores run past the end of a list
 
-// Draw a prepared mesh; returns the number of triangles that may hold a pixel centre.
-// columns: (3, triangle_count), corner by corner; candidates: scratch, triangle_count + 16 long.
-int32_t draw_mesh(const Corner* corners, const uint32_t* cells, const int32_t* columns,
-                  int32_t triangle_count, int32_t* candidates, int16_t face, bool cull_back,
-                  Pixel* pixels, int16_t* faces, int32_t width);
-
-void clear_window(Pixel* pixels, int16_t* faces, int32_t width, Window window);
+// ---- candidates.cpp
 
 // Limit the instruction set for tests: 0 portable, 1 AVX2, 2 AVX-512; returns what is used.
 int32_t select_instructions(int32_t most);
+
+// Fill `corners` and `cells` (both vertex_count long) and return the pixels the mesh may touch.
+// A cell is ceil(x) | ceil(y) << 16, clamped to the image.
+Window prepare_vertices(const float* vertices, int32_t vertex_count, int32_t width, int32_t height,
+                        Corner* corners, uint32_t* cells);
+
+// scratch: 3 * (triangle_count + kScratchMargin) long.
+Candidates sort_out_triangles(const uint32_t* cells, const Columns& columns, int32_t triangle_count,
+                              int32_t* scratch);
+
+// ---- visibility.cpp
+
+// Draw a prepared mesh; returns the number of triangles that may hold a pixel centre.
+// columns: (3, triangle_count); scratch as for sort_out_triangles.
+int32_t draw_mesh(const Corner* corners, const uint32_t* cells, const int32_t* columns,
+                  int32_t triangle_count, int32_t* scratch, int16_t face, bool cull_back,
+                  Pixel* pixels, int16_t* faces, int32_t width);
+
+void clear_window(Pixel* pixels, int16_t* faces, int32_t width, Window window);
 
 // ---- attributes.cpp
 

@@ -158,7 +158,7 @@ class VisibilityBuffer:
         self._topologies: list[MeshTopology] = []
         self._corners = np.empty((0, 4), np.float32)
         self._cells = np.empty(0, np.uint32)
-        self._candidates = np.empty(0, np.int32)
+        self._scratch = np.empty(0, np.int32)
         self._stamps = np.zeros(0, np.uint32)
         self._stamp = 0
         self._list = np.empty(1, np.int32)
@@ -189,7 +189,7 @@ class VisibilityBuffer:
     ) -> int:
         """Add a mesh and return its face index.
 
-        Coordinates are rounded to 2**-16 px. A pixel centre on an edge belongs to the triangle of
+        Coordinates are rounded to 2**-10 px. A pixel centre on an edge belongs to the triangle of
         which the edge is a left or a top one (top-left rule), so meshes have neither cracks nor
         pixels drawn twice. Triangles with no area, or with a corner that is not finite or more
         than 2**30 px away, are not drawn.
@@ -211,15 +211,15 @@ class VisibilityBuffer:
         if len(self._cells) < len(vertices):
             self._corners = np.empty((len(vertices), 4), np.float32)
             self._cells = np.empty(len(vertices), np.uint32)
-        if len(self._candidates) < len(topology.triangles) + 16:
-            self._candidates = np.empty(len(topology.triangles) + 16, np.int32)
+        if len(self._scratch) < 3 * (len(topology.triangles) + 16):
+            self._scratch = np.empty(3 * (len(topology.triangles) + 16), np.int32)
         face = self.face_count
         window = _cy.draw(
             vertices,
             topology.columns,
             self._corners,
             self._cells,
-            self._candidates,
+            self._scratch,
             face,
             bool(cull_back_faces),
             self._pixels,

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from tddfa_native import rasterize
 from tddfa_native.rasterize import MeshTopology, VisibilityBuffer
 
-GRID = 2**16
+from tddfa_native import rasterize
+
+GRID = 2**10
 """Sub-pixel steps a pixel; truth is computed in whole steps, so without rounding."""
 
 seeds = st.integers(0, 2**32 - 1)
@@ -56,7 +56,7 @@ def covered_by_truth(corners, x, y):
     return values if area > 0 else [values[0], values[2], values[1]]
 
 
-@pytest.mark.parametrize("step", [1, 2**8, 2**15, GRID], ids=["finest", "1/256", "half", "whole"])
+@pytest.mark.parametrize("step", [1, 2**3, 2**9, GRID], ids=["finest", "1/128", "half", "whole"])
 @pytest.mark.parametrize("side_px", [3, 30, 1500, 60000])
 @given(seed=seeds)
 @settings(max_examples=12, deadline=None)
@@ -91,7 +91,7 @@ def test_a_triangulated_square_is_covered_exactly_once(step, side_px, seed):
     assert np.array_equal(whole.face == 0, count > 0)
 
 
-@given(seed=seeds, step=st.sampled_from([1, 2**12, 2**15, GRID]), spread=st.integers(1, 30))
+@given(seed=seeds, step=st.sampled_from([1, 2**6, 2**9, GRID]), spread=st.integers(1, 30))
 @settings(max_examples=60, deadline=None)
 def test_every_pixel_agrees_with_brute_force(seed, step, spread):
     rng = np.random.default_rng(seed)
@@ -126,7 +126,7 @@ def test_interpolation_reproduces_linear_functions(seed, side):
     rng = np.random.default_rng(seed)
     points, triangles = triangulated_square(rng, 0, int(side * GRID), 40)
     vertices = np.zeros((len(points), 3), np.float32)
-    vertices[:, :2] = points / GRID - rng.uniform(0, side / 2, 2)
+    vertices[:, :2] = (points - rng.integers(0, side * GRID / 2, 2)) / GRID
     coefficients = rng.uniform(-1, 1, (2, 3))
     attributes = vertices[:, :2] @ coefficients + 0.25
     buffer = VisibilityBuffer(40, 50)
@@ -134,8 +134,7 @@ def test_interpolation_reproduces_linear_functions(seed, side):
     out = buffer.interpolate(0, attributes, scale=2.0, offset=[1.0, 2.0, 3.0])
     y, x = np.nonzero(buffer.face == 0)
     expected = 2.0 * (np.column_stack([x, y]) @ coefficients + 0.25) + [1.0, 2.0, 3.0]
-    # A sliver turns the sub-pixel rounding of its corners into an error of its far corner's size.
-    assert np.abs(out[y, x] - expected).max(initial=0) < 1e-5 * side + 1e-4
+    assert np.abs(out[y, x] - expected).max(initial=0) < 1e-6 * side + 1e-5
     assert not out[buffer.face < 0].any()
 
 
@@ -289,7 +288,7 @@ def test_shown_vertices_are_the_corners_of_visible_triangles():
     ],
 )
 def test_a_topology_that_cannot_be_is_refused(triangles, count):
-    with pytest.raises(ValueError, match="expected|indices"):
+    with pytest.raises(ValueError, match=r"expected|indices"):
         MeshTopology(triangles, count)
 
 
