@@ -1,0 +1,192 @@
+"""Real processes on a ROS domain of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy", reason="no ROS in this Python")
+pytest.importorskip("tddfa_msgs.msg", reason="tddfa_msgs is not built; source env.sh")
+
+HERE = Path(__file__).parent
+STOP_PATIENCE_S = 15.0
+
+
+class Process:
+    """A child process whose output is kept for the message of a failing test."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("wb") as out:
+            self._child = subprocess.Popen(
+                command, stdout=out, stderr=subprocess.STDOUT, env=environment
+            )
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def wait(self, timeout_s: float) -> int:
+        try:
+            return self._child.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"{self.log.name} did not end within {timeout_s:g} s:\n{self.output}")
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """End it as Ctrl-C does; the exit code."""
+        if self._child.poll() is None:
+            self._child.send_signal(number)
+        try:
+            return self._child.wait(STOP_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+            pytest.fail(f"{self.log.name} did not end on signal {number}:\n{self.output}")
+
+    def await_output(self, text: str, timeout_s: float = 60.0) -> None:
+        wait_until(
+            lambda: text in self.output or self._child.poll() is not None,
+            f"{text!r} from {self.log.name}",
+            timeout_s,
+            lambda: self.output,
+        )
+        assert text in self.output, f"{self.log.name} ended:\n{self.output}"
+
+
+def wait_until(
+    condition: Callable[[], Any],
+    what: str,
+    timeout_s: float = 60.0,
+    describe: Callable[[], str] = str,
+) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {timeout_s:g} s for {what}\n{describe()}")
+        time.sleep(0.02)
+
+
+class RosWorld:
+    """Starts processes on one ROS domain, and reads what receivers wrote."""
+
+    def __init__(self, folder: Path, domain_id: int) -> None:
+        self.folder = folder
+        self.domain_id = domain_id
+        self.processes: list[Process] = []
+        profile = str(HERE.parents[1] / "config" / "fastdds.xml")
+        self.environment = os.environ | {
+            "ROS_DOMAIN_ID": str(domain_id),
+            "ROS_LOG_DIR": str(folder / "ros-logs"),
+            "PYTHONUNBUFFERED": "1",
+            "FASTRTPS_DEFAULT_PROFILES_FILE": profile,
+            "FASTDDS_DEFAULT_PROFILES_FILE": profile,
+            "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]),
+        }
+
+    def run(self, *command: str) -> Process:
+        log = self.folder / f"process-{len(self.processes)}.log"
+        process = Process([sys.executable, *command], self.environment, log)
+        self.processes.append(process)
+        return process
+
+    def node(self, name: str, *ros_arguments: str, **parameters: object) -> Process:
+        arguments = list(ros_arguments)
+        for key, value in parameters.items():
+            arguments += ["-p", f"{key}:={json.dumps(value)}"]
+        return self.run("-m", f"tddfa_ros.nodes.{name}", "--ros-args", *arguments)
+
+    def face_node(self, model_set: Path, *ros_arguments: str, **parameters: object) -> Process:
+        process = self.node("face_node", *ros_arguments, model_set=str(model_set), **parameters)
+        process.await_output("waiting for images")
+        return process
+
+    def receiver(self, topic: str, *ros_arguments: str) -> Path:
+        path = self.folder / f"received-{len(self.processes)}.jsonl"
+        script = str(HERE / "receive_faces.py")
+        self.run(script, str(path), topic, "--ros-args", *ros_arguments)
+        wait_until(path.exists, f"a receiver of {topic}")
+        time.sleep(0.5)  # until discovery has matched it
+        return path
+
+    def stop(self) -> None:
+        for process in reversed(self.processes):
+            process.stop()
+
+
+def received(path: Path) -> list[dict[str, Any]]:
+    """What a receiver has written so far; a line that is being written is left out."""
+    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if "\n" in line]
+
+
+def await_received(path: Path, count: int, timeout_s: float = 60.0) -> list[dict[str, Any]]:
+    wait_until(
+        lambda: len(received(path)) >= count,
+        f"{count} messages",
+        timeout_s,
+        lambda: f"{len(received(path))} came",
+    )
+    return received(path)
+
+
+def _free_domain(taken: set[int]) -> int:
+    """Find a domain whose first participant's port nobody holds."""
+    for domain_id in random.sample(range(1, 100), 99):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("", 7410 + 250 * domain_id))
+            except OSError:
+                continue
+        if domain_id not in taken:
+            return domain_id
+    pytest.fail("no free ROS domain")
+
+
+@pytest.fixture
+def make_world(tmp_path: Path) -> Iterator[Callable[[], RosWorld]]:
+    """Make worlds that do not hear each other."""
+    worlds: list[RosWorld] = []
+
+    def make() -> RosWorld:
+        folder = tmp_path / f"world-{len(worlds)}"
+        folder.mkdir()
+        worlds.append(RosWorld(folder, _free_domain({w.domain_id for w in worlds})))
+        return worlds[-1]
+
+    yield make
+    for world in worlds:
+        world.stop()
+
+
+@pytest.fixture
+def world(make_world: Callable[[], RosWorld]) -> RosWorld:
+    """A world of its own."""
+    return make_world()
+
+
+@pytest.fixture
+def await_faces() -> Callable[..., list[dict[str, Any]]]:
+    """Wait for a receiver to have that many messages, and return them."""
+    return await_received
+
+
+@pytest.fixture
+def faces_so_far() -> Callable[[Path], list[dict[str, Any]]]:
+    """Return what a receiver has."""
+    return received
+
+
+@pytest.fixture
+def await_true() -> Callable[..., None]:
+    """Wait for a condition."""
+    return wait_until
