@@ -50,6 +50,43 @@ class Observation:
     confidence: float
 
 
+@dataclass(frozen=True)
+class Motion:
+    """Where a face was, and where to it moved.
+
+    Attributes
+    ----------
+    stamp_ns : time of the image
+    bounds_xyxy : (4,) float32, of the landmarks, pixels
+    velocity_px_s : (2,) float64, of the centre of the bounds, pixels a second, averaged
+    """
+
+    stamp_ns: int
+    bounds_xyxy: np.ndarray
+    velocity_px_s: np.ndarray
+
+    @property
+    def size(self) -> float:
+        """Geometric mean of the sides of the bounds, pixels."""
+        return float(np.sqrt(_centre_and_sides(self.bounds_xyxy)[1].prod()))
+
+    def distance(self, centre: np.ndarray, stamp_ns: int) -> float:
+        """Return how far `centre` is from where steady motion leads by then, in sizes."""
+        seconds = (stamp_ns - self.stamp_ns) * 1e-9
+        expected = _centre_and_sides(self.bounds_xyxy)[0] + self.velocity_px_s * seconds
+        return float(np.linalg.norm(centre - expected)) / self.size
+
+    def continued(self, bounds_xyxy: np.ndarray, stamp_ns: int) -> Motion:
+        """Return the motion with one more image."""
+        seconds = (stamp_ns - self.stamp_ns) * 1e-9
+        velocity = self.velocity_px_s
+        if seconds > 0:
+            moved = _centre_and_sides(bounds_xyxy)[0] - _centre_and_sides(self.bounds_xyxy)[0]
+            # Averaged over about four frames, since landmarks jitter from each to the next.
+            velocity = 0.75 * velocity + 0.25 * moved / seconds
+        return Motion(stamp_ns, bounds_xyxy, velocity)
+
+
 @dataclass
 class Track:
     """A face that is followed; :class:`Tracker` alone changes it.
@@ -57,9 +94,9 @@ class Track:
     Attributes
     ----------
     first_stamp_ns, stamp_ns : when it was first and last seen
-    bounds_xyxy : (4,) float32, of the landmarks, pixels
     box_in_bounds : (4,) float32, the detector's box in units of the bounds' sides from their centre
-    velocity_px_s : (2,) float64, of the centre of the bounds, pixels a second, averaged
+    motion : as followed last
+    sure_motion : when a search last found it; what has been followed since may have drifted away
     searches_without_face : searches in a row that did not find it
     detected : whether a detector found it in this very frame
     """
@@ -70,22 +107,17 @@ class Track:
     stamp_ns: int
     score: float
     observation: Observation
-    bounds_xyxy: np.ndarray
     box_in_bounds: np.ndarray
-    velocity_px_s: np.ndarray
+    motion: Motion
+    sure_motion: Motion
     searches_without_face: int = 0
     detected: bool = True
 
     @property
     def box_xyxy(self) -> np.ndarray:
         """(4,) float32, pixels: the detector's box, moved and scaled with the landmarks."""
-        centre, sides = _centre_and_sides(self.bounds_xyxy)
+        centre, sides = _centre_and_sides(self.motion.bounds_xyxy)
         return (np.tile(centre, 2) + self.box_in_bounds * np.tile(sides, 2)).astype(np.float32)
-
-    def expected_centre(self, stamp_ns: int) -> np.ndarray:
-        """(2,) pixels: where steady motion takes the centre of the bounds by then."""
-        centre, _ = _centre_and_sides(self.bounds_xyxy)
-        return centre + self.velocity_px_s * (stamp_ns - self.stamp_ns) * 1e-9
 
 
 class Tracker:
@@ -142,20 +174,23 @@ class Tracker:
         """
         continued: list[tuple[float, Track, Observation]] = []
         for track, seen in zip(self.active, observations, strict=True):
-            if seen is not None and self._believable(seen, image_hw, track.bounds_xyxy):
-                centre, sides = _centre_and_sides(_bounds(seen.landmarks))
-                distance = np.linalg.norm(centre - track.expected_centre(stamp_ns))
-                continued.append((float(distance / np.sqrt(sides.prod())), track, seen))
+            if seen is not None and self._believable(seen, image_hw, track.motion):
+                centre, _ = _centre_and_sides(_bounds(seen.landmarks))
+                continued.append((track.motion.distance(centre, stamp_ns), track, seen))
             else:
                 self._lost.append(track)
         self.active = []
         # Two tracks on one face: the one that had to jump farther has lost its own.
         for _, track, seen in sorted(continued, key=lambda entry: (entry[0], -entry[1].age_frames)):
             bounds = _bounds(seen.landmarks)
-            if any(_iou(bounds, other.bounds_xyxy) > DUPLICATE_IOU for other in self.active):
+            if self._follows(bounds):
                 self._lost.append(track)
             else:
-                _follow(track, seen, bounds, stamp_ns)
+                track.motion = track.motion.continued(bounds, stamp_ns)
+                track.observation = seen
+                track.stamp_ns = stamp_ns
+                track.age_frames += 1
+                track.detected = False
                 self.active.append(track)
         self.active.sort(key=lambda track: track.id)
 
@@ -191,12 +226,14 @@ class Tracker:
             confirmed.add(track.id)
             track.score = float(detections.scores[index])
             track.searches_without_face = 0
+            track.sure_motion = track.motion
         for track in list(self.active):
             if track.id in boxes_by_id and track.id not in confirmed:
                 track.searches_without_face += 1
                 if track.searches_without_face >= SEARCHES_WITHOUT_FACE:
                     self.active.remove(track)
                     self._lost.append(track)
+                    track.motion = track.sure_motion
         new = [
             index
             for index, box in enumerate(detections.boxes_xyxy)
@@ -221,12 +258,14 @@ class Tracker:
         if observation is None or not self._believable(observation, image_hw, None):
             return
         bounds = _bounds(observation.landmarks)
-        if any(_iou(bounds, track.bounds_xyxy) > DUPLICATE_IOU for track in self.active):
+        if self._follows(bounds):
             return
         centre, sides = _centre_and_sides(bounds)
-        known = self._lost_near(centre, sides, stamp_ns)
+        known = self._lost_near(bounds, stamp_ns)
         if known is None:
             self._ids_given += 1
+        velocity_px_s = known.motion.velocity_px_s if known else np.zeros(2)
+        motion = Motion(stamp_ns, bounds, velocity_px_s)
         self.active.append(
             Track(
                 id=known.id if known else f"f{self._ids_given:05d}",
@@ -235,16 +274,16 @@ class Tracker:
                 stamp_ns=stamp_ns,
                 score=score,
                 observation=observation,
-                bounds_xyxy=bounds,
                 box_in_bounds=(box_xyxy - np.tile(centre, 2)) / np.tile(sides, 2),
-                velocity_px_s=known.velocity_px_s if known else np.zeros(2),
+                motion=motion,
+                sure_motion=motion,
             )
         )
         if known:
             self._lost.remove(known)
 
     def _believable(
-        self, seen: Observation, image_hw: tuple[int, int], previous_xyxy: np.ndarray | None
+        self, seen: Observation, image_hw: tuple[int, int], previous: Motion | None
     ) -> bool:
         if not np.isfinite(seen.landmarks).all():
             return False
@@ -255,39 +294,26 @@ class Tracker:
         inside = (x >= 0) & (y >= 0) & (x < image_hw[1]) & (y < image_hw[0])
         if inside.mean() < LANDMARKS_INSIDE:
             return False
-        side = np.sqrt(_centre_and_sides(_bounds(seen.landmarks))[1].prod())
-        if side < 1.0:
+        size = Motion(0, _bounds(seen.landmarks), np.zeros(2)).size
+        if size < 1.0:
             return False
-        if previous_xyxy is None:
-            return True
-        previous_side = np.sqrt(_centre_and_sides(previous_xyxy)[1].prod())
-        return bool(1 / SIZE_JUMP < side / previous_side < SIZE_JUMP)
+        return previous is None or 1 / SIZE_JUMP < size / previous.size < SIZE_JUMP
 
-    def _lost_near(self, centre: np.ndarray, sides: np.ndarray, stamp_ns: int) -> Track | None:
+    def _follows(self, bounds: np.ndarray) -> bool:
+        return any(_iou(bounds, track.motion.bounds_xyxy) > DUPLICATE_IOU for track in self.active)
+
+    def _lost_near(self, bounds: np.ndarray, stamp_ns: int) -> Track | None:
+        seen = Motion(stamp_ns, bounds, np.zeros(2))
+        centre, _ = _centre_and_sides(bounds)
         nearest, least = None, np.inf
         for track in self._lost:
-            _, lost_sides = _centre_and_sides(track.bounds_xyxy)
-            size, lost_size = np.sqrt(sides.prod()), np.sqrt(lost_sides.prod())
-            if not 1 / SIZE_JUMP < size / lost_size < SIZE_JUMP:
+            if not 1 / SIZE_JUMP < seen.size / track.motion.size < SIZE_JUMP:
                 continue
             seconds = (stamp_ns - track.stamp_ns) * 1e-9
-            distance = np.linalg.norm(centre - track.expected_centre(stamp_ns)) / lost_size
+            distance = track.motion.distance(centre, stamp_ns)
             if distance < REUNION_SIZES + REUNION_SIZES_PER_S * seconds and distance < least:
                 nearest, least = track, distance
         return nearest
-
-
-def _follow(track: Track, seen: Observation, bounds: np.ndarray, stamp_ns: int) -> None:
-    seconds = (stamp_ns - track.stamp_ns) * 1e-9
-    if seconds > 0:
-        moved = _centre_and_sides(bounds)[0] - _centre_and_sides(track.bounds_xyxy)[0]
-        # Averaged over about four frames, since landmarks jitter from each to the next.
-        track.velocity_px_s = 0.75 * track.velocity_px_s + 0.25 * moved / seconds
-    track.observation = seen
-    track.bounds_xyxy = bounds
-    track.stamp_ns = stamp_ns
-    track.age_frames += 1
-    track.detected = False
 
 
 def _bounds(landmarks: np.ndarray) -> np.ndarray:

@@ -191,7 +191,7 @@ def test_two_faces_that_cross_keep_their_ids(tracker):
         for index in tracker.confirm(detections, 0.5, boxes_by_id(tracker)):
             x, y = visible[index]
             tracker.add(box_at(x, y), 0.9, face_at(x, y), stamp_ns, IMAGE_HW)
-    ends = {track.id: track.bounds_xyxy[:2] + 40 for track in tracker.active}
+    ends = {track.id: track.motion.bounds_xyxy[:2] + 40 for track in tracker.active}
     assert set(ends) == {front, behind}
     np.testing.assert_allclose(ends[front], [500, 200], atol=1e-3)
     np.testing.assert_allclose(ends[behind], [100, 210], atol=1e-3)

@@ -1,0 +1,153 @@
+"""The whole pipeline on real pictures: parity with 3DDFA_V2, repeatability, loss and return."""
+
+import cv2
+import numpy as np
+import pytest
+
+from tddfa_ros.core.config import PipelineConfig
+from tddfa_ros.core.errors import ImageError
+from tddfa_ros.core.media import open_media, read_image
+from tddfa_ros.core.pipeline import FacePipeline
+from tddfa_ros.core.types import TrackState
+
+FRAME_NS = 33_333_333
+STILLS = [
+    "JianzhuGuo",
+    "trump_hillary",
+    "aflw2000_image00050",
+    "aflw2000_image00251",
+    "aflw2000_image00430",
+    "aflw2000_image01322",
+    "aflw2000_image02283",
+    "aflw2000_image03324",
+]
+
+
+@pytest.fixture
+def make_pipeline(model_set):
+    made = []
+
+    def make(**settings):
+        made.append(FacePipeline(model_set, PipelineConfig(**settings)))
+        return made[-1]
+
+    yield make
+    for pipeline in made:
+        pipeline.close()
+
+
+@pytest.fixture(scope="module")
+def obama(media):
+    with open_media(media / "obama.mp4") as video:
+        return [(frame.image_bgr.copy(), frame.stamp_ns) for frame in video]
+
+
+@pytest.mark.parametrize("name", STILLS)
+def test_stills_equal_the_reference(make_pipeline, media, golden, name):
+    """Tolerances of the goldens: boxes 1 px, params 1e-3, landmarks 0.5 px, angles 0.1 degrees."""
+    expected = np.load(golden / f"{name}.npz")
+    pipeline = make_pipeline()
+    result = pipeline.process_still(read_image(media / f"{name}.jpg"))
+    assert len(result.faces) == len(expected["boxes"])
+    for box, params, roi, sparse, angles in zip(
+        *(expected[key] for key in ("boxes", "params", "rois", "sparse", "pose_deg")), strict=True
+    ):
+        face = min(result.faces, key=lambda face: np.abs(face.box_xyxy - box[:4]).max())
+        np.testing.assert_allclose(face.box_xyxy, box[:4], atol=1)
+        assert face.score == pytest.approx(box[4], abs=1e-3)
+        np.testing.assert_allclose(face.params.roi_xyxy, roi, atol=1)
+        np.testing.assert_allclose(face.landmarks, sparse.T, atol=0.5)
+        np.testing.assert_allclose(face.pose.reference_euler_deg, angles, atol=0.1)
+        assert face.params.vector.shape == params.shape
+        if "dense" in expected:
+            index = int(np.abs(expected["boxes"][:, :4] - box[:4]).sum(axis=1).argmin())
+            dense = expected["dense"][index].T
+            np.testing.assert_allclose(pipeline.vertices(face), dense, atol=0.5)
+
+
+def test_video_equals_the_reference_on_every_frame(make_pipeline, obama, golden):
+    expected = np.load(golden / "obama_track.npz")
+    pipeline = make_pipeline()
+    assert len(obama) == len(expected["sparse"]) == 55
+    for index, (image, stamp_ns) in enumerate(obama):
+        result = pipeline.process(image, stamp_ns)
+        (face,) = result.faces
+        assert result.frame_index == index
+        assert (face.id, face.age_frames) == ("f00001", index)
+        assert face.state == (TrackState.DETECTED if index == 0 else TrackState.TRACKED)
+        np.testing.assert_allclose(face.landmarks, expected["sparse"][index].T, atol=1)
+
+
+def test_the_same_stream_gives_the_same_bits(make_pipeline, obama):
+    def run():
+        pipeline = make_pipeline(detection_interval_s=0.1, smoothing="one-euro")
+        results = [pipeline.process(image, stamp_ns) for image, stamp_ns in obama]
+        smoothed = [face for r in results for s in pipeline.smooth(r) for face in s.faces]
+        return [
+            (face.id, face.score, face.params.vector.tobytes(), face.landmarks.tobytes())
+            for face in smoothed
+        ]
+
+    assert run() == run()
+
+
+def test_a_face_that_vanishes_is_lost_and_keeps_its_id_when_it_returns(make_pipeline, obama):
+    pipeline = make_pipeline()
+    image = obama[0][0]
+    blank = np.full_like(image, 90)
+    pictures = [image] * 10 + [blank] * 24 + [image] * 3
+    counts = [len(pipeline.process(p, i * FRAME_NS).faces) for i, p in enumerate(pictures)]
+    assert counts[:10] == [1] * 10
+    # Without a confidence of its own, loss is noticed by searches, within a second.
+    assert counts[33] == 0
+    assert counts[34:] == [1] * 3
+    face = pipeline.process(image, len(pictures) * FRAME_NS).faces[0]
+    assert face.id == "f00001"
+
+
+def test_a_face_that_appears_beside_one_that_is_followed_is_found(make_pipeline, obama):
+    pipeline = make_pipeline(detection_interval_s=0.2)
+    one = cv2.resize(obama[0][0], (640, 360))
+    two = np.hstack([one, one])
+    nobody_right = np.hstack([one, np.full_like(one, 90)])
+    counts = [
+        len(pipeline.process(nobody_right if i < 5 else two, i * FRAME_NS).faces) for i in range(18)
+    ]
+    assert counts[:5] == [1] * 5
+    assert counts[-1] == 2
+
+
+def test_time_that_runs_back_starts_over_with_new_ids(make_pipeline, obama):
+    pipeline = make_pipeline()
+    first = pipeline.process(obama[0][0], 10_000_000_000).faces[0]
+    again = pipeline.process(obama[0][0], 0).faces[0]
+    assert (first.id, again.id) == ("f00001", "f00002")
+    assert again.landmarks.tobytes() == first.landmarks.tobytes()
+
+
+def test_held_shape_is_constant_and_its_vertices_are_those_of_the_params(make_pipeline, obama):
+    pipeline = make_pipeline(hold_shape_frames=5)
+    shapes = []
+    for image, stamp_ns in obama[:10]:
+        face = pipeline.process(image, stamp_ns).faces[0]
+        shapes.append(face.params.shape.tobytes())
+        np.testing.assert_allclose(
+            pipeline.vertices(face), pipeline.model.vertices(face.params), atol=0.02
+        )
+    assert len(set(shapes[:5])) == 5
+    assert len(set(shapes[4:])) == 1
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (2, 3000, 3), (480, 640, 3)])
+def test_images_without_a_face_give_an_empty_result(make_pipeline, shape):
+    pipeline = make_pipeline()
+    image = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
+    assert pipeline.process(image, 0).faces == ()
+    assert pipeline.process_still(image).faces == ()
+
+
+def test_what_is_no_image_is_refused_and_the_next_image_is_served(make_pipeline, obama):
+    pipeline = make_pipeline()
+    with pytest.raises(ImageError):
+        pipeline.process(np.zeros((4, 4), np.uint8), 0)
+    assert len(pipeline.process(obama[0][0], 0).faces) == 1
