@@ -150,7 +150,7 @@ class FacePipeline:
         if old is None or old.hold_shape_frames != config.hold_shape_frames:
             self._hold = ShapeHold(config.hold_shape_frames, self.model.hold_shape)
         if old is None or _smoothing(old) != _smoothing(config):
-            self._smoother = make_smoother(config, self.model)
+            self._smoother = make_smoother(config, self.model, head_pose)
 
     def reset(self) -> None:
         """Forget all faces, filters and running searches."""
