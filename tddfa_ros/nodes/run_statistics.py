@@ -55,6 +55,11 @@ class RunStatistics:
             del self.latencies_ms[:-LATENCY_WINDOW]
 
     @property
+    def missed_count(self) -> int:
+        """Images without an answer: dropped by the node as stale, or lost on the way to it."""
+        return max(self.dropped_count, self.image_count - self.processed_count)
+
+    @property
     def rate_hz(self) -> float:
         """Answered images a second, 0 for fewer than two."""
         if self.processed_count < 2 or self._last_ns <= self._first_ns:
@@ -70,7 +75,7 @@ class RunStatistics:
         return {
             "images": self.image_count,
             "processed": self.processed_count,
-            "dropped": self.dropped_count,
+            "dropped": self.missed_count,
             "faces": self.face_count,
             "most_faces": self.most_faces,
             "face_ids": sorted(self.face_ids),
@@ -85,7 +90,7 @@ class RunStatistics:
         latency = "not known" if p50 is None else f"p50 {p50:.1f} ms, p99 {p99:.1f} ms"
         return [
             f"frames   {self.image_count} received, {self.processed_count} processed, "
-            f"{self.dropped_count} dropped",
+            f"{self.missed_count} dropped",
             f"faces    {self.face_count} in all, at most {self.most_faces} in a frame, "
             f"{len(self.face_ids)} different",
             f"rate     {self.rate_hz:.1f} frames a second",

@@ -1,0 +1,167 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="nodes need ROS")
+pytest.importorskip("tddfa_msgs", reason="needs the built workspace: make setup")
+
+from rclpy.serialization import serialize_message
+from rosbags.highlevel import AnyReader
+
+from tddfa_msgs.msg import FaceArray
+from tddfa_ros.core.errors import ImageError
+from tddfa_ros.core.results import face_from_dict
+from tddfa_ros.nodes.bag_writer import typestore_with_faces
+from tddfa_ros.nodes.face_from_message import face_from_message
+from tddfa_ros.nodes.face_messages import face_array, face_message
+from tddfa_ros.nodes.raw_image import ImageHeader, encode_image
+from tddfa_ros.nodes.recorder import Recording, SteadyVideo, stamp_ns_of
+
+FRAME_NS = 40_000_000
+START_NS = 1_700_000_000_123_456_789
+
+
+def header_of(stamp_ns: int) -> ImageHeader:
+    return ImageHeader(*divmod(stamp_ns, 1_000_000_000), "camera")
+
+
+@pytest.fixture(scope="module")
+def fitted(model_set):
+    """A real result for a message to carry."""
+    from tddfa_ros.core.config import PipelineConfig
+    from tddfa_ros.core.pipeline import FacePipeline
+    from tddfa_ros.core.sample_media import astronaut_picture
+
+    pipeline = FacePipeline(model_set, PipelineConfig())
+    result = pipeline.process_still(astronaut_picture())
+    pipeline.close()
+    assert len(result.faces) == 1
+    return result
+
+
+def test_face_survives_its_message(fitted):
+    (face,) = fitted.faces
+    back = face_from_message(face_message(face, "a_set"))
+    assert back.id == face.id
+    assert back.state is face.state
+    np.testing.assert_array_equal(back.params.vector, face.params.vector)
+    np.testing.assert_array_equal(back.params.roi_xyxy, face.params.roi_xyxy)
+    np.testing.assert_array_equal(back.landmarks, face.landmarks)
+    np.testing.assert_array_equal(back.box_xyxy, face.box_xyxy)
+    np.testing.assert_array_equal(back.pose.quat_xyzw, face.pose.quat_xyzw)
+    assert back.pose.scale == face.pose.scale
+    assert back.score == pytest.approx(face.score, abs=1e-6)
+
+
+@pytest.mark.parametrize("stamp_ns", [0, 1, START_NS, 2**31 * 1_000_000_000 - 1])
+def test_stamp_is_read_from_the_bytes(stamp_ns):
+    header = header_of(stamp_ns)
+    image = encode_image(np.zeros((4, 4, 3), np.uint8), header)
+    assert stamp_ns_of(image) == stamp_ns
+    assert stamp_ns_of(serialize_message(FaceArray(header=header.message()))) == stamp_ns
+
+
+def test_video_bag_and_lines_hold_the_same_run(fitted, tmp_path):
+    info = {"source_timestamp": START_NS, "received_timestamp": START_NS + 5_000_000}
+    with Recording(tmp_path, 25.0) as recording:
+        for index in range(6):
+            header = header_of(index * FRAME_NS)
+            picture = np.full((48, 64, 3), 40 * index, np.uint8)
+            recording.add_image(encode_image(picture, header), info)
+            if index == 3:
+                continue
+            message = face_array(
+                fitted, header, model_set="a_set", processing_time_s=0.004, frames_dropped=0
+            )
+            recording.add_faces(serialize_message(message), info)
+            recording.add_overlay(encode_image(picture, header))
+        with pytest.raises(ImageError):
+            recording.add_overlay(b"\0\1\0\0 damaged")
+        assert not (tmp_path / "bag").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["annotated.mp4", "bag", "faces.jsonl"]
+
+    lines = [json.loads(line) for line in (tmp_path / "faces.jsonl").read_text().splitlines()]
+    assert [line["frame"] for line in lines] == [0, 1, 2, 4, 5]
+    assert [line["stamp_ns"] // FRAME_NS for line in lines] == [0, 1, 2, 4, 5]
+
+    with AnyReader([tmp_path / "bag"], default_typestore=typestore_with_faces()) as reader:
+        counts = {c.topic: c.msgcount for c in reader.connections}
+        assert counts == {"/image": 6, "/faces": 5}
+        arrays = [
+            reader.deserialize(data, connection.msgtype)
+            for connection, _, data in reader.messages()
+            if connection.topic == "/faces"
+        ]
+    for line, message in zip(lines, arrays, strict=True):
+        written = face_from_dict(line["faces"][0])
+        points = [(p.x, p.y, p.z) for p in message.faces[0].landmarks]
+        np.testing.assert_array_equal(written.landmarks, np.array(points, np.float32))
+
+    # The picture that has no answer is filled with the one before, so that the pace is kept.
+    capture = cv2.VideoCapture(str(tmp_path / "annotated.mp4"))
+    levels = [capture.read()[1].mean() for _ in range(6)]
+    assert not capture.read()[0]
+    assert levels == [pytest.approx(v, abs=5) for v in (0, 40, 80, 80, 160, 200)]
+
+
+def test_bag_is_readable_by_its_own_definitions_alone(fitted, tmp_path):
+    """As a machine without tddfa_msgs reads it."""
+    info = {"source_timestamp": 1, "received_timestamp": 2}
+    with Recording(tmp_path, 25.0) as recording:
+        message = face_array(
+            fitted, header_of(0), model_set="a_set", processing_time_s=0.0, frames_dropped=0
+        )
+        recording.add_faces(serialize_message(message), info)
+    with AnyReader([tmp_path / "bag"]) as reader:
+        ((connection, received_ns, data),) = list(reader.messages())
+        assert received_ns == 2
+        read = reader.deserialize(data, connection.msgtype)
+    assert read.model_set == "a_set"
+    assert len(read.faces[0].landmarks) == 68
+
+
+def test_a_second_recording_replaces_the_first_and_an_empty_one_leaves_it(fitted, tmp_path):
+    for stamp_ns in (1, 2):
+        with Recording(tmp_path, 25.0) as recording:
+            image = encode_image(np.zeros((8, 8, 3), np.uint8), header_of(stamp_ns))
+            recording.add_image(image, {"source_timestamp": 1, "received_timestamp": stamp_ns})
+    with Recording(tmp_path, 25.0):
+        pass
+    with AnyReader([tmp_path / "bag"]) as reader:
+        assert [received_ns for _, received_ns, _ in reader.messages()] == [2]
+    assert [p.name for p in tmp_path.iterdir()] == ["bag"]
+
+
+class CountedWriter:
+    def __init__(self):
+        self.levels = []
+
+    def write(self, image_bgr):
+        self.levels.append(int(image_bgr[0, 0, 0]))
+
+
+@pytest.mark.parametrize(
+    ("stamps", "expected"),
+    [
+        ([0, 1, 2], [0, 1, 2]),
+        ([0, 3, 4], [0, 0, 0, 1, 2]),
+        ([0, 0, 1], [0, 1, 2]),
+        ([5, 0, 1], [0, 1, 2]),
+    ],
+)
+def test_steady_video_fills_gaps_and_bears_repeated_and_backward_stamps(stamps, expected):
+    writer = CountedWriter()
+    steady = SteadyVideo(writer, 25.0)
+    for level, stamp in enumerate(stamps):
+        steady.write(np.full((2, 2, 3), level, np.uint8), stamp * FRAME_NS)
+    assert writer.levels == expected
+
+
+def test_a_huge_gap_is_filled_in_part_only():
+    writer = CountedWriter()
+    steady = SteadyVideo(writer, 25.0)
+    steady.write(np.zeros((2, 2, 3), np.uint8), 0)
+    steady.write(np.ones((2, 2, 3), np.uint8), 3600 * 1_000_000_000)
+    assert len(writer.levels) < 200
