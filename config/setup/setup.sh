@@ -30,7 +30,7 @@ step() {
   "$@" >"$log" 2>&1 </dev/null &
   child=$!
   set +m
-  trap 'kill -- -'"$child"' 2>/dev/null || true; say "interrupted; run the same command again to go on"; exit 130' INT TERM
+  trap 'kill -- -'"$child"' 2>/dev/null || true; say "interrupted; run the same command again to go on"; exit 130' INT TERM HUP
   while kill -0 "$child" 2>/dev/null; do
     sleep 0.2
     if [ $((SECONDS - started)) -lt $((beat + (interval))) ]; then continue; fi
@@ -39,7 +39,7 @@ step() {
     if [ -t 2 ]; then printf '\r\033[K  %3d s  %s' "$beat" "$line" >&2; else say "  $beat s  $line"; fi
   done
   wait "$child" || status=$?
-  trap - INT TERM
+  trap - INT TERM HUP
   if [ -t 2 ]; then printf '\r\033[K' >&2; fi
   if [ "$status" -ne 0 ]; then
     grep -v '^WARNING' "$log" | tail -n 25 >&2 || true
