@@ -157,13 +157,16 @@ def _triangles(source: ReleaseFolder, mean: np.ndarray) -> np.ndarray:
     if rows.shape[0] != 3 or rows.min() < 0 or rows.max() >= len(mean):
         raise ModelSetError(f"{file.name}: expected (3, m) indices of {len(mean)} vertices")
     triangles = np.ascontiguousarray(rows.T, np.int32)
-    if signed_volume(mean, triangles) < 0:
+    if frontal_area(mean, triangles) < 0:
         triangles = np.ascontiguousarray(triangles[:, [0, 2, 1]])
     return triangles
 
 
-def signed_volume(vertices: np.ndarray, triangles: np.ndarray) -> float:
-    """Volume under an open surface, positive if counter-clockwise is outside.
+def frontal_area(vertices: np.ndarray, triangles: np.ndarray) -> float:
+    """Area that an open surface shows towards +z, less what it turns away from there.
+
+    For a face, which is open at the back, this is the area that its border encloses, and it is
+    positive if the triangles are counter-clockwise seen from outside.
 
     Parameters
     ----------
@@ -172,10 +175,11 @@ def signed_volume(vertices: np.ndarray, triangles: np.ndarray) -> float:
 
     Returns
     -------
-    cubed units: the sum of the tetrahedra between the triangles and the mean of the vertices
+    squared units
     """
-    a, b, c = np.moveaxis((vertices - vertices.mean(axis=0))[triangles].astype(np.float64), 1, 0)
-    return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6)
+    a, b, c = np.moveaxis(vertices[triangles][..., :2].astype(np.float64), 1, 0)
+    (ux, uy), (vx, vy) = (b - a).T, (c - a).T
+    return float((ux * vy - uy * vx).sum() / 2)
 
 
 def _uv(source: ReleaseFolder, vertices: int) -> np.ndarray:

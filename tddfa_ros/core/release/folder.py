@@ -74,7 +74,7 @@ class ReleaseFolder:
 def check_arrays(
     file: ReleaseFile, value: Any, expected: dict[str, tuple[str, int | None]]
 ) -> None:
-    """Each named entry must be an array of one of the dtype kinds and of that many dimensions (None: any)."""
+    """Each named entry must be an array of one of the dtype kinds and of that many dimensions."""
     if not isinstance(value, dict):
         raise ModelSetError(f"{file.name}: expected a dict, got {type(value).__name__}")
     for name, (kinds, dimensions) in expected.items():

@@ -164,7 +164,10 @@ def read_state_dict(data: bytes, source: str) -> dict[str, np.ndarray]:
 def _fill(storage: _Storage, stream: io.BytesIO, source: str) -> None:
     count = int.from_bytes(stream.read(8), "little")
     length = storage.count * storage.dtype.itemsize
-    # Compared before it is read: no more is ever asked for than the file is long.
-    if count != storage.count or length > len(stream.getbuffer()) - stream.tell():
-        raise UnsafeFileError(f"{source}: storage of {count} numbers, {storage.count} expected")
+    left = len(stream.getbuffer()) - stream.tell()
+    if count != storage.count or length > left:
+        raise UnsafeFileError(
+            f"{source}: a storage of {count} numbers where {storage.count} are expected, and "
+            f"{left} bytes left in the file"
+        )
     storage.numbers = np.frombuffer(stream.read(length), storage.dtype)

@@ -1,0 +1,140 @@
+"""Numpy files from outside: everything that was written comes back, nothing else comes in."""
+
+import contextlib
+import io
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from tddfa_ros.core.array_file import read_bounded, read_npy, read_npz
+from tddfa_ros.core.errors import UnsafeFileError
+
+PLAIN_DTYPES = ["<f4", ">f4", "<f8", "<i4", ">i8", "u1", "?"]
+plain_arrays = st.sampled_from(PLAIN_DTYPES).flatmap(
+    lambda dtype: npst.arrays(dtype, npst.array_shapes(min_dims=0, max_dims=4, max_side=5))
+)
+
+
+def npy(array, **options):
+    stream = io.BytesIO()
+    np.save(stream, array, **options)
+    return stream.getvalue()
+
+
+def npz(**arrays):
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)
+    return stream.getvalue()
+
+
+@given(plain_arrays, st.booleans())
+def test_npy_returns_what_was_saved(array, fortran_order):
+    saved = np.asfortranarray(array) if fortran_order else array
+    read = read_npy(npy(saved), "x.npy")
+    np.testing.assert_array_equal(read, array)
+    assert read.dtype == array.dtype.newbyteorder("=")
+    assert read.flags.c_contiguous
+    assert read.flags.writeable
+
+
+@given(st.binary(max_size=200))
+def test_noise_is_refused_and_raises_nothing_else(noise):
+    for read in (lambda: read_npy(noise, "x"), lambda: read_npz(noise, "x", 1000)):
+        with pytest.raises(UnsafeFileError):
+            read()
+
+
+@given(st.integers(min_value=0), st.integers(0, 255))
+def test_a_changed_byte_is_read_or_refused(position, value):
+    data = bytearray(npy(np.arange(6, dtype=np.float32).reshape(2, 3)))
+    data[position % len(data)] = value
+    with contextlib.suppress(UnsafeFileError):
+        read_npy(bytes(data), "x")
+
+
+def test_every_truncation_is_refused():
+    data = npy(np.arange(6, dtype=np.float32))
+    for length in range(len(data)):
+        with pytest.raises(UnsafeFileError):
+            read_npy(data[:length], "x")
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([{"a": 1}], dtype=object),
+        np.zeros(2, [("a", "f4"), ("b", "O")]),
+        np.zeros(2, [("a", "f4")]),
+        np.zeros(2, "V8"),
+        np.zeros(2, "M8[s]"),
+        np.array(["text"]),
+    ],
+    ids=lambda array: str(array.dtype),
+)
+def test_other_content_is_refused(array):
+    with pytest.raises(UnsafeFileError, match="plain numbers"):
+        read_npy(npy(array, allow_pickle=True), "x")
+
+
+@pytest.mark.parametrize("shape", ["(1099511627776,)", "(2**40,)", "(-1,)", "(0,)", "(True,)"])
+def test_a_shape_that_lies_is_refused_without_memory_for_it(shape):
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + b"\0" * 16
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnsafeFileError):
+            read_npy(data, "x")
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_npz_returns_what_was_saved():
+    arrays = {"a": np.eye(3, dtype=np.float32), "names": np.array(["eye", "brow"])}
+    read = read_npz(npz(**arrays), "x", 1000)
+    assert read.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(read[name], array)
+
+
+def test_npz_that_unpacks_to_more_than_admitted_is_refused():
+    bomb = npz(a=np.zeros(10_000_000, np.uint8))
+    assert len(bomb) < 50_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnsafeFileError, match="admitted"):
+            read_npz(bomb, "x", 1_000_000)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_npz_with_pickled_member_is_refused():
+    stream = io.BytesIO()
+    np.savez(stream, a=np.array([print], dtype=object))
+    with pytest.raises(UnsafeFileError):
+        read_npz(stream.getvalue(), "x", 1000)
+
+
+@pytest.mark.parametrize("names", [["a.txt"], ["a.npy", "a.npy"]])
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_npz_with_unexpected_members_is_refused(names):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name in names:
+            archive.writestr(name, npy(np.zeros(1)))
+    with pytest.raises(UnsafeFileError, match="unexpected member"):
+        read_npz(stream.getvalue(), "x", 1000)
+
+
+def test_read_bounded(tmp_path):
+    file = tmp_path / "x"
+    file.write_bytes(b"12345")
+    assert read_bounded(file, 5) == b"12345"
+    with pytest.raises(UnsafeFileError, match="larger than 4 bytes"):
+        read_bounded(file, 4)
