@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import apsw
 import numpy as np
 from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.serde import SerdeError
@@ -31,7 +31,7 @@ BAG_ERRORS = (
     AttributeError,
     AssertionError,
     struct.error,
-    sqlite3.Error,
+    apsw.Error,
 )
 """What the readers of a damaged bag raise."""
 

@@ -19,7 +19,7 @@ import av
 import cv2
 import numpy as np
 
-from tddfa_ros.core.bag import ImageBag, bgr_of_fields
+from tddfa_ros.core.bag import BagMessage, ImageBag, bgr_of_fields
 from tddfa_ros.core.errors import ImageError, MediaError
 from tddfa_ros.core.image_encoding import bgr_from_array, bgr_from_file_bytes
 
@@ -285,7 +285,7 @@ class Bag(Media):
         self._start(self._decode())
 
     def _decode(self) -> Iterator[MediaFrame]:
-        for index, message in enumerate(self.bag.messages((self.bag.image_topic,))):
+        for index, message in enumerate(self.messages((self.bag.image_topic,))):
             try:
                 image = self.bag.image(message)
                 pixels = bgr_of_fields(image.fields)
@@ -293,6 +293,13 @@ class Bag(Media):
                 self._skip(str(error))
                 continue
             yield MediaFrame(pixels, image.stamp_ns, f"{index:06d}", image.frame_id)
+
+    def messages(self, topics: tuple[str, ...]) -> Iterator[BagMessage]:
+        """Yield the undecoded messages of some topics, up to where the recording is damaged."""
+        try:
+            yield from self.bag.messages(topics)
+        except MediaError as error:
+            self._skip(f"the rest: {error}")
 
     def close(self) -> None:
         """Close the recording."""

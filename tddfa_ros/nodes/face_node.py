@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -24,6 +26,22 @@ from tddfa_ros.nodes.process import run_node
 
 _SUCCESS = TransitionCallbackReturn.SUCCESS
 _FAILURE = TransitionCallbackReturn.FAILURE
+
+
+def _logged(
+    transition: Callable[[FaceNode, LifecycleState], TransitionCallbackReturn],
+) -> Callable[[FaceNode, LifecycleState], TransitionCallbackReturn]:
+    """Log what a transition raises; rclpy would drop it without a word."""
+
+    @functools.wraps(transition)
+    def logged(node: FaceNode, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return transition(node, state)
+        except Exception:
+            node.get_logger().fatal(f"{transition.__name__} failed:\n{traceback.format_exc()}")
+            raise
+
+    return logged
 
 
 class FaceNode(LifecycleNode):
@@ -77,6 +95,7 @@ class FaceNode(LifecycleNode):
         self._release()
         self.destroy_node()
 
+    @_logged
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the networks and create the publishers."""
         pipeline_config, config = self._parameters.configs()
@@ -99,6 +118,7 @@ class FaceNode(LifecycleNode):
         self.get_logger().info(f"model set {models.name} from {models.path} ({models.licence})")
         return super().on_configure(state)
 
+    @_logged
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe the images and begin to process them."""
         _, config = self._parameters.configs()
@@ -113,22 +133,26 @@ class FaceNode(LifecycleNode):
         self.get_logger().info(f"waiting for images on {self._images.topic}")
         return _SUCCESS
 
+    @_logged
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """End the subscription, finish the present image and forget the faces."""
         self._end_stream()
         return super().on_deactivate(state)
 
+    @_logged
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Release networks and publishers."""
         self._release()
         return super().on_cleanup(state)
 
+    @_logged
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Release everything, from whichever state."""
         self._end_stream()
         self._release()
         return super().on_shutdown(state)
 
+    @_logged
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Release everything, so that the node can be configured anew."""
         self._end_stream()

@@ -163,7 +163,7 @@ class MediaSource(Node):
     def _from_bag(self, media: Bag, calibration: CameraInfo | None) -> Iterator[_Outgoing]:
         """Images as they are in the bag, undecoded; compressed ones decoded."""
         info_topic = "" if calibration else media.bag.camera_info_topic()
-        for message in media.bag.messages((media.bag.image_topic, info_topic)):
+        for message in media.messages((media.bag.image_topic, info_topic)):
             if message.msgtype == CAMERA_INFO_TYPE:
                 yield _Outgoing(message.received_ns, None, message.data)
                 continue

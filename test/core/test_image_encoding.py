@@ -1,0 +1,215 @@
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tddfa_ros.core.errors import ImageError
+from tddfa_ros.core.image_encoding import (
+    bgr_from_array,
+    bgr_from_buffer,
+    bgr_from_file_bytes,
+    is_known,
+)
+
+HEIGHT, WIDTH = 6, 8
+
+
+@pytest.fixture
+def picture():
+    return np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+
+
+def grey_of(picture):
+    return np.repeat(picture[..., :1], 3, axis=2)
+
+
+def with_alpha(picture):
+    return np.dstack([picture, np.full(picture.shape[:2], 7, np.uint8)])
+
+
+EIGHT_BIT = {
+    "bgr8": (lambda p: p, lambda p: p),
+    "8UC3": (lambda p: p, lambda p: p),
+    "rgb8": (lambda p: p[..., ::-1], lambda p: p),
+    "bgra8": (with_alpha, lambda p: p),
+    "8UC4": (with_alpha, lambda p: p),
+    "rgba8": (lambda p: with_alpha(p[..., ::-1]), lambda p: p),
+    "mono8": (lambda p: p[..., 0], grey_of),
+    "8UC1": (lambda p: p[..., 0], grey_of),
+}
+
+
+def decode(pixels, encoding, **about):
+    pixels = np.ascontiguousarray(pixels)
+    data = pixels.view(np.uint8).reshape(-1)
+    height, width = pixels.shape[:2]
+    return bgr_from_buffer(data, encoding, height, width, len(data) // height, **about)
+
+
+@pytest.mark.parametrize("encoding", EIGHT_BIT)
+def test_eight_bit_encodings_are_exact(picture, encoding):
+    encode, expected = EIGHT_BIT[encoding]
+    np.testing.assert_array_equal(decode(encode(picture), encoding), expected(picture))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("encoding", ["bgr16", "rgb16", "bgra16", "rgba16", "mono16"])
+def test_sixteen_bit_encodings_keep_the_full_scale(picture, encoding, order):
+    encode, expected = EIGHT_BIT[encoding.replace("16", "8")]
+    pixels = (encode(picture).astype(np.uint16) * 257).astype(f"{order}u2")
+    decoded = decode(pixels, encoding, is_bigendian=order == ">")
+    np.testing.assert_array_equal(decoded, expected(picture))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("encoding", "dtype"), [("32FC3", "f4"), ("64FC3", "f8")])
+def test_floats_up_to_one_are_scaled(picture, encoding, dtype, order):
+    pixels = (picture / 255.0).astype(order + dtype)
+    decoded = decode(pixels, encoding, is_bigendian=order == ">")
+    np.testing.assert_array_equal(decoded, picture)
+
+
+def test_floats_above_one_are_grey_levels_and_nan_is_black(picture):
+    pixels = picture.astype(np.float32)
+    pixels[0, 0, 0] = 255.0
+    pixels[1, 2] = np.nan
+    pixels[2, 3] = [np.inf, -np.inf, 300.0]
+    expected = picture.copy()
+    expected[0, 0, 0] = 255
+    expected[1, 2] = 0
+    expected[2, 3] = [0, 0, 255]
+    np.testing.assert_array_equal(decode(pixels, "32FC3"), expected)
+
+
+def test_an_image_of_nan_alone_is_black():
+    assert not decode(np.full((4, 5), np.nan, np.float32), "32FC1").any()
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+def test_bayer_of_one_colour_is_that_colour(pattern, bits):
+    blue_green_red = {"b": 10, "g": 100, "r": 200}
+    tile = np.array([blue_green_red[c] for c in pattern]).reshape(2, 2)
+    mosaic = np.tile(tile, (HEIGHT, WIDTH))
+    mosaic = mosaic.astype(np.uint8) if bits == 8 else (mosaic * 257).astype("<u2")
+    decoded = decode(mosaic, f"bayer_{pattern}{bits}")
+    np.testing.assert_array_equal(decoded[2:-2, 2:-2] - np.array([10, 100, 200], np.uint8), 0)
+
+
+@pytest.mark.parametrize("encoding", ["yuv422", "uyvy", "yuv422_yuy2", "yuyv"])
+def test_yuv_without_colour_is_grey(encoding):
+    luma_first = encoding in ("yuv422_yuy2", "yuyv")
+    pixels = np.full((HEIGHT, WIDTH, 2), 128, np.uint8)
+    pixels[..., 0 if luma_first else 1] = 16 + 219 * 100 // 255
+    decoded = decode(pixels, encoding).astype(int)
+    assert np.abs(decoded - 100).max() <= 1
+
+
+@given(
+    st.sampled_from(sorted(EIGHT_BIT)),
+    st.integers(1, 7),
+    st.integers(1, 7),
+    st.integers(0, 5),
+    st.integers(0, 5),
+)
+def test_padding_of_rows_and_data_beyond_the_image_are_left_out(
+    encoding, height, width, padding, beyond
+):
+    picture = np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
+    encode, expected = EIGHT_BIT[encoding]
+    rows = encode(picture).reshape(height, -1)
+    step = rows.shape[1] + padding
+    padded = np.full((height, step), 99, np.uint8)
+    padded[:, : rows.shape[1]] = rows
+    data = np.concatenate([padded.reshape(-1), np.full(beyond, 98, np.uint8)])
+    decoded = bgr_from_buffer(data, encoding, height, width, step)
+    np.testing.assert_array_equal(decoded, expected(picture))
+    # The last row needs no padding.
+    shortest = data[: step * (height - 1) + rows.shape[1]]
+    np.testing.assert_array_equal(bgr_from_buffer(shortest, encoding, height, width, step), decoded)
+
+
+def test_bgr8_is_a_view(picture):
+    data = picture.reshape(-1)
+    decoded = bgr_from_buffer(data, "bgr8", HEIGHT, WIDTH, 3 * WIDTH)
+    assert np.shares_memory(decoded, data)
+    assert decoded.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "step", "encoding", "message"),
+    [
+        (HEIGHT, WIDTH, 3 * WIDTH - 1, "bgr8", "step is 23 bytes, but a row .* has 24"),
+        (HEIGHT + 1, WIDTH, 3 * WIDTH, "bgr8", "data has 144 bytes, but 7 rows"),
+        (HEIGHT, WIDTH, 3 * WIDTH, "bgra8", "step is 24 bytes"),
+        (0, WIDTH, 3 * WIDTH, "bgr8", "empty"),
+        (HEIGHT, 0, 0, "bgr8", "empty"),
+        (2**32 - 1, 2**32 - 1, 2**32 - 1, "bgr8", "too large"),
+        (HEIGHT, 2**31, 3 * 2**31, "mono8", "needs? |too large|need "),
+        (HEIGHT, WIDTH, 3 * WIDTH, "purple8", "unknown encoding 'purple8'"),
+        (HEIGHT, WIDTH, 3 * WIDTH, "", "unknown encoding ''"),
+    ],
+)
+def test_contradictions_are_errors(picture, height, width, step, encoding, message):
+    with pytest.raises(ImageError, match=message):
+        bgr_from_buffer(picture.reshape(-1), encoding, height, width, step)
+
+
+def test_known_encodings():
+    assert is_known("bgr8")
+    assert is_known("16UC1")
+    assert not is_known("nv21")
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 1, 1), (1, 1, 3), (1, 1, 4), (5, 7), (5, 7, 4)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int32, np.float32, bool])
+def test_any_array_becomes_bgr(shape, dtype):
+    image = bgr_from_array(np.ones(shape, dtype))
+    assert image.shape == (*shape[:2], 3)
+    assert image.dtype == np.uint8
+    assert image.flags.c_contiguous
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0, 3), (3,), (2, 2, 2), (2, 2, 3, 1)])
+def test_arrays_that_are_no_image_are_refused(shape):
+    with pytest.raises(ImageError, match="shape"):
+        bgr_from_array(np.zeros(shape, np.uint8))
+
+
+def test_arrays_that_are_no_numbers_are_refused():
+    with pytest.raises(ImageError, match="complex"):
+        bgr_from_array(np.zeros((2, 2), complex))
+
+
+def png(image):
+    return cv2.imencode(".png", image)[1].tobytes()
+
+
+@pytest.mark.parametrize("encoding", ["bgr8", "bgra8", "mono8"])
+def test_image_files_of_all_channel_counts(picture, encoding):
+    encode, expected = EIGHT_BIT[encoding]
+    np.testing.assert_array_equal(bgr_from_file_bytes(png(encode(picture)), "x"), expected(picture))
+
+
+def test_sixteen_bit_image_file(picture):
+    decoded = bgr_from_file_bytes(png(picture.astype(np.uint16) * 257), "x")
+    np.testing.assert_array_equal(decoded, picture)
+
+
+def test_exif_orientation_is_applied(picture):
+    jpeg = cv2.imencode(".jpg", cv2.resize(picture, (32, 16)))[1].tobytes()
+    upright = bgr_from_file_bytes(jpeg, "x")
+    # EXIF block of one entry: Orientation (0x0112) = 6, turn clockwise by 90 degrees.
+    tiff = b"II*\0\x08\0\0\0" + b"\x01\0" + b"\x12\x01\x03\0\x01\0\0\0\x06\0\0\0" + b"\0\0\0\0"
+    segment = b"Exif\0\0" + tiff
+    turned = jpeg[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + jpeg[2:]
+    np.testing.assert_array_equal(
+        bgr_from_file_bytes(turned, "x"), cv2.rotate(upright, cv2.ROTATE_90_CLOCKWISE)
+    )
+
+
+@pytest.mark.parametrize("data", [b"", b"\0", b"not an image", b"\x89PNG\r\n\x1a\n"])
+def test_damaged_image_files_are_errors(data):
+    with pytest.raises(ImageError, match="portrait"):
+        bgr_from_file_bytes(data, "portrait.png")

@@ -1,0 +1,202 @@
+import struct
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from tddfa_ros.core import media as media_module
+from tddfa_ros.core.errors import ImageError, MediaError
+from tddfa_ros.core.media import Camera, image_paths, is_bag, is_camera, open_media, read_image
+
+FPS = 25
+PERIOD_NS = 40_000_000
+
+
+def grey_frames(count, height=48, width=64):
+    """Frames that tell their number by their grey level."""
+    return [np.full((height, width, 3), 5 + 10 * i, np.uint8) for i in range(count)]
+
+
+def write_video(path, frames, codec="mp4v"):
+    height, width = frames[0].shape[:2]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), FPS, (width, height))
+    for frame in frames:
+        writer.write(frame)
+    writer.release()
+    return path
+
+
+def numbers_of(frames):
+    return [round((float(frame.image_bgr.mean()) - 5) / 10) for frame in frames]
+
+
+def test_video_gives_each_frame_with_its_stamp(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", grey_frames(12))
+    with open_media(path) as media:
+        assert (media.kind, media.live, media.frame_count) == ("video", False, 12)
+        assert media.fps == pytest.approx(FPS)
+        assert (media.height, media.width) == (48, 64)
+        frames = list(media)
+    assert numbers_of(frames) == list(range(12))
+    assert [frame.stamp_ns for frame in frames] == [i * PERIOD_NS for i in range(12)]
+    assert [frame.name for frame in frames] == [f"{i:06d}" for i in range(12)]
+    assert media.skipped == 0
+    for frame in frames:
+        assert frame.image_bgr.flags.c_contiguous
+
+
+def test_video_reads_the_same_each_time(tmp_path):
+    path = write_video(tmp_path / "clip.avi", grey_frames(5), "MJPG")
+    runs = []
+    for _ in range(2):
+        with open_media(path) as media:
+            runs.append([(frame.stamp_ns, frame.image_bgr.tobytes()) for frame in media])
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "turn"),
+    [
+        ((0, 1, -1, 0), cv2.ROTATE_90_CLOCKWISE),
+        ((-1, 0, 0, -1), cv2.ROTATE_180),
+        ((0, -1, 1, 0), cv2.ROTATE_90_COUNTERCLOCKWISE),
+    ],
+)
+def test_video_is_turned_upright_by_its_metadata(tmp_path, matrix, turn):
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[:24, :32] = 230
+    plain = write_video(tmp_path / "plain.mp4", [picture] * 3)
+    content = bytearray(plain.read_bytes())
+    # The track header's matrix {a b u, c d v, x y w} begins 44 bytes after its name (version 0).
+    at = content.index(b"tkhd") + 44
+    a, b, c, d = (value << 16 for value in matrix)
+    content[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    turned = tmp_path / "turned.mp4"
+    turned.write_bytes(content)
+    with open_media(plain) as media:
+        expected = cv2.rotate(next(iter(media)).image_bgr, turn)
+    with open_media(turned) as media:
+        assert (media.height, media.width) == expected.shape[:2]
+        np.testing.assert_array_equal(next(iter(media)).image_bgr, expected)
+
+
+def test_cut_video_gives_what_is_there(tmp_path):
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(20)]
+    whole = write_video(tmp_path / "whole.avi", noise, "MJPG")
+    cut = tmp_path / "cut.avi"
+    content = whole.read_bytes()
+    cut.write_bytes(content[: len(content) // 2])
+    with open_media(cut) as media:
+        count = len(list(media))
+    assert 5 <= count <= 15
+
+
+@pytest.mark.parametrize("content", [b"", b"no video", b"\0" * 5000])
+def test_unreadable_video_is_an_error(tmp_path, content):
+    path = tmp_path / "broken.mp4"
+    path.write_bytes(content)
+    with pytest.raises(MediaError, match=r"broken\.mp4"):
+        open_media(path)
+
+
+def test_video_without_frames_is_an_error(tmp_path):
+    whole = write_video(tmp_path / "whole.avi", grey_frames(3), "MJPG").read_bytes()
+    path = tmp_path / "headers.avi"
+    path.write_bytes(whole[: whole.index(b"movi") + 4])
+    with pytest.raises(MediaError, match=r"headers\.avi"):
+        open_media(path)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 300, 3), (31, 17), (31, 17, 4)])
+def test_image_of_any_size_and_channels(tmp_path, shape):
+    path = tmp_path / "picture.png"
+    cv2.imwrite(str(path), np.full(shape, 90, np.uint8))
+    with open_media(path) as media:
+        assert (media.kind, media.frame_count, media.fps) == ("image", 1, None)
+        (frame,) = media
+    assert frame.image_bgr.shape == (*shape[:2], 3)
+    assert (frame.name, frame.stamp_ns) == ("picture.png", 0)
+    assert (frame.image_bgr == 90).all()
+
+
+def test_large_image(tmp_path):
+    path = tmp_path / "large.png"
+    cv2.imwrite(str(path), np.zeros((6000, 8000), np.uint8), [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    assert read_image(path).shape == (6000, 8000, 3)
+
+
+def test_folder_is_read_in_natural_order_and_leaves_out_what_is_broken(tmp_path):
+    for name, level in (("img10.png", 25), ("img2.PNG", 15), ("img1.jpg", 5)):
+        cv2.imwrite(str(tmp_path / name), np.full((8, 8, 3), level, np.uint8))
+    (tmp_path / "img3.png").write_bytes(b"broken")
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "sub.png").mkdir()
+    names = ["img1.jpg", "img2.PNG", "img3.png", "img10.png"]
+    assert [path.name for path in image_paths(tmp_path)] == names
+    with open_media(tmp_path) as media:
+        assert (media.kind, media.frame_count) == ("folder", 4)
+        frames = list(media)
+    assert [frame.name for frame in frames] == ["img1.jpg", "img2.PNG", "img10.png"]
+    assert numbers_of(frames) == [0, 1, 2]
+    # The broken image keeps its place in time.
+    assert [frame.stamp_ns for frame in frames] == [0, 10**9, 3 * 10**9]
+    assert media.skipped == 1
+
+
+def test_folder_without_images_is_an_error(tmp_path):
+    with pytest.raises(MediaError, match="no images"):
+        open_media(tmp_path)
+    (tmp_path / "a.png").write_bytes(b"broken")
+    with pytest.raises(MediaError, match="no readable image"):
+        open_media(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"broken"])
+def test_broken_image_is_an_error(tmp_path, content):
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=r"a\.png"):
+        open_media(path)
+
+
+@pytest.mark.parametrize("source", ["", "/nowhere/clip.mp4", "x" * 5000])
+def test_nothing_there_is_an_error(source):
+    with pytest.raises(MediaError):
+        open_media(source)
+
+
+@pytest.mark.parametrize("source", ["0", "12", "/dev/video3", "rtsp://camera/stream"])
+def test_cameras_are_recognised(source):
+    assert is_camera(source)
+
+
+@pytest.mark.parametrize("source", ["clip.mp4", "/dev/null", "0.mp4", "1234567", ""])
+def test_other_sources_are_no_cameras(source):
+    assert not is_camera(source)
+    assert not is_bag(source)
+
+
+def test_absent_camera_is_an_error():
+    with pytest.raises(MediaError, match="no such camera"):
+        open_media("97")
+
+
+def test_camera_is_opened_again_when_it_fails(tmp_path, monkeypatch):
+    # A file as a camera "fails" at its end, and is there again when opened.
+    monkeypatch.setattr(media_module, "CAMERA_RETRY_S", 0.01)
+    path = write_video(tmp_path / "camera.avi", grey_frames(3), "MJPG")
+    frames = []
+    started_ns = time.time_ns()
+    camera = Camera(str(path))
+    with camera:
+        for frame in camera:
+            frames.append(frame)
+            if len(frames) == 8:
+                camera.close()
+    assert numbers_of(frames) == [0, 1, 2, 0, 1, 2, 0, 1]
+    assert camera.skipped == 2
+    stamps = [frame.stamp_ns for frame in frames]
+    assert started_ns <= stamps[0]
+    assert stamps == sorted(stamps)
