@@ -14,7 +14,7 @@ arXiv:1708.05234), in the shapes that cleardusk/3DDFA_V2 gives them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx
@@ -42,6 +42,7 @@ _MOBILENET_BLOCKS = (
 )
 _MOBILENET_STEM = 32
 
+_BLOCK = 16
 _FACEBOXES_BGR_MEAN = (104, 117, 123)
 _FACEBOXES_LEAST_SCORE = 0.05
 _FACEBOXES_VARIANCES = (0.1, 0.2)
@@ -151,10 +152,10 @@ def build_detector(state_dict: Mapping[str, np.ndarray]) -> onnx.ModelProto:
     x = graph.add("Cast", x, to=TensorProto.FLOAT)
     x = graph.add("Sub", x, graph.add("Tile", mean, width))
 
-    stem = weights.folded("conv1.conv", "conv1.bn", (24, 3, 7, 7))
-    x = graph.pooled_crelu(graph.interleaved_conv(x, *stem, stride=4), 24)
-    second = weights.folded("conv2.conv", "conv2.bn", (64, 48, 5, 5))
-    x = graph.pooled_crelu(graph.conv(x, *second, stride=2), 64)
+    kernel, bias = weights.folded("conv1.conv", "conv1.bn", (24, 3, 7, 7))
+    x, order = _pooled_crelu(graph, graph.interleaved_conv, x, kernel, bias, stride=4)
+    kernel, bias = weights.folded("conv2.conv", "conv2.bn", (64, 48, 5, 5))
+    x, _ = _pooled_crelu(graph, graph.conv, x, kernel[:, order], bias, stride=2)
 
     for number in (1, 2, 3):
         name = f"inception{number}."
@@ -189,6 +190,42 @@ def build_detector(state_dict: Mapping[str, np.ndarray]) -> onnx.ModelProto:
         {"image": (TensorProto.UINT8, ["height", "width", 3])},
         {"boxes_xyxy": (TensorProto.FLOAT, ["n", 4]), "scores": (TensorProto.FLOAT, ["n"])},
     )
+
+
+def _pooled_crelu(
+    graph: OnnxGraph,
+    conv: Callable[..., str],
+    x: str,
+    kernel: np.ndarray,
+    bias: np.ndarray,
+    stride: int,
+) -> tuple[str, np.ndarray]:
+    """Add y = conv(x) and the 3x3/2 maximum of relu(y) and relu(-y).
+
+    ONNX Runtime keeps data in blocks of up to 16 channels as long as every operator has whole ones
+    to work on. So the last block of y is filled up with negated channels, the others are negated by
+    a convolution, and the maximum comes first, which leaves a quarter as much to rectify.
+
+    Returns
+    -------
+    the result's name and, for each of its channels, which one of (y, -y) it is
+    """
+    count = len(kernel)
+    filled = -count % _BLOCK
+    rest = count - filled
+    kernel, bias = (np.concatenate([part, -part[rest:]]) for part in (kernel, bias))
+    y = conv(x, kernel, bias, stride=stride)
+    if filled:
+        negation = -np.eye(rest, count + filled)[:, :, None, None]
+        negative = graph.conv(y, negation, np.zeros(rest))
+    else:
+        negative = graph.conv(y, np.full((rest, 1, 1, 1), -1.0), np.zeros(rest), group=rest)
+    pooled = (
+        graph.add("MaxPool", part, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+        for part in (y, negative)
+    )
+    order = np.r_[:count, count + rest : 2 * count, count : count + rest]
+    return graph.relu(graph.add("Concat", *pooled, axis=1)), order
 
 
 def _priors(level: int) -> tuple[np.ndarray, np.ndarray]:

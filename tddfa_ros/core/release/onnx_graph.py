@@ -75,21 +75,6 @@ class OnnxGraph:
             pads=[pad, colours * pad, pad, colours * pad],
         )
 
-    def pooled_crelu(self, x: str, channels: int) -> str:
-        """3x3/2 maximum of relu(x) and relu(-x), one after the other along the channels.
-
-        The maximum comes first, on a quarter as much data left to rectify; -x is written as a
-        convolution because ONNX Runtime keeps those in its blocked layout.
-        """
-        negative = self.add(
-            "Conv", x, self.weight(np.full((channels, 1, 1, 1), -1.0)), group=channels
-        )
-        pooled = (
-            self.add("MaxPool", part, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
-            for part in (x, negative)
-        )
-        return self.relu(self.add("Concat", *pooled, axis=1))
-
     def model(
         self, name: str, inputs: dict[str, tuple[int, list]], outputs: dict[str, tuple[int, list]]
     ) -> onnx.ModelProto:
