@@ -19,7 +19,8 @@ from tddfa_ros.core.errors import TddfaError
 from tddfa_ros.nodes.children import ChildNode
 
 READY_TIMEOUT_S = 60.0
-LISTEN_FOR_OTHERS_S = 0.5
+LISTEN_FOR_OTHERS_S = 1.0
+"""Discovery between processes takes about that long; what comes later is noticed before playing."""
 SPIN_S = 0.05
 
 _PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
@@ -78,9 +79,10 @@ class Session:
             self._executor = SingleThreadedExecutor()
             self._executor.add_node(self.listener)
             self._stack.callback(self._executor.shutdown)
-            self._refuse_company()
+            self._listen_for_others()
             self.face_node = self._start("face_node", self._face_parameters)
             self._await_face_node()
+            self._refuse_company("image")
             self.media_source = self._start("media_source", self._media_parameters)
             self._stack = self._stack.pop_all()
         return self
@@ -97,11 +99,14 @@ class Session:
         child = ChildNode(f"tddfa_ros.nodes.{name}", parameters, self._folder)
         return self._stack.enter_context(child)
 
-    def _refuse_company(self) -> None:
+    def _listen_for_others(self) -> None:
         deadline = time.monotonic() + LISTEN_FOR_OTHERS_S
         while time.monotonic() < deadline:
             self.spin_once()
-        for topic in ("image", "faces"):
+            self._refuse_company("image", "faces")
+
+    def _refuse_company(self, *topics: str) -> None:
+        for topic in topics:
             if self.listener.count_publishers(topic):
                 full = self.listener.resolve_topic_name(topic)
                 raise TddfaError(

@@ -1,0 +1,223 @@
+"""The verbs `demo` and `webcam`, with their nodes in processes of their own."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from rosbags.highlevel import AnyReader
+
+from tddfa_ros.core.recording import VideoWriter
+from tddfa_ros.core.sample_media import astronaut_clip
+
+CLIP_FRAMES = 180
+IMAGES, FACES = "/image", "/faces"
+
+
+def read_lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def read_bag(path: Path) -> dict[str, list]:
+    """Messages by topic, read with the definitions that the bag itself has."""
+    messages: dict[str, list] = {IMAGES: [], FACES: []}
+    with AnyReader([path]) as reader:
+        for connection, _, data in reader.messages():
+            messages[connection.topic].append(reader.deserialize(data, connection.msgtype))
+    return messages
+
+
+def stamp_ns(message) -> int:
+    return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+
+
+def frame_count(path: Path) -> int:
+    capture = cv2.VideoCapture(str(path))
+    return sum(1 for _ in iter(lambda: capture.read()[0], False))
+
+
+def write_clip(path: Path, count: int) -> Path:
+    with VideoWriter(path, 30.0) as writer:
+        for image_bgr in itertools.islice(itertools.cycle(astronaut_clip()), count):
+            writer.write(image_bgr)
+    return path
+
+
+def child_named(process, name: str) -> int:
+    """Process id of the node that `process` started."""
+    parent = process._child.pid
+    for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        if name in Path(f"/proc/{pid}/cmdline").read_text():
+            return int(pid)
+    pytest.fail(f"no {name} below {parent}:\n{process.output}")
+
+
+def assert_whole(out: Path) -> None:
+    """All files can be read and tell of the same run."""
+    lines, messages = read_lines(out / "faces.jsonl"), read_bag(out / "bag")
+    assert len(lines) == len(messages[FACES]) > 0
+    assert len(messages[IMAGES]) >= len(lines)
+    assert frame_count(out / "annotated.mp4") > 0
+    leftovers = [path.name for path in out.iterdir() if ".part" in path.name]
+    assert leftovers == []
+
+
+def test_demo_without_input_records_the_astronaut(world, tddfa_v2_set, tmp_path):
+    out = tmp_path / "out"
+    demo = world.run(
+        *("-m", "tddfa_ros", "demo", "--model-set", str(tddfa_v2_set), "--out", str(out)),
+        *("--frame-policy", "every"),
+    )
+    assert demo.wait(120) == 0, demo.output
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["images"] == summary["processed"] == summary["faces"] == CLIP_FRAMES
+    assert summary["dropped"] == 0
+    assert len(summary["face_ids"]) == 1
+    assert 0 < summary["latency_p50_ms"] <= summary["latency_p99_ms"]
+    for text in ("180 received", "frames a second", "p50", "annotated.mp4", "faces.jsonl"):
+        assert text in demo.output
+
+    assert_whole(out)
+    lines, messages = read_lines(out / "faces.jsonl"), read_bag(out / "bag")
+    assert [line["frame"] for line in lines] == list(range(CLIP_FRAMES))
+    assert [stamp_ns(m) for m in messages[IMAGES]] == [line["stamp_ns"] for line in lines]
+    for line, message in zip(lines, messages[FACES], strict=True):
+        assert stamp_ns(message) == line["stamp_ns"]
+        points = [(p.x, p.y, p.z) for p in message.faces[0].landmarks]
+        np.testing.assert_array_equal(line["faces"][0]["landmarks"], points)
+    first = messages[IMAGES][0]
+    assert (first.height, first.width, first.encoding) == (480, 640, "bgr8")
+    assert frame_count(out / "annotated.mp4") == CLIP_FRAMES
+
+
+def test_ctrl_c_keeps_video_bag_and_lines(world, tddfa_v2_set, tmp_path, await_recorded):
+    out = tmp_path / "out"
+    demo = world.run("-m", "tddfa_ros", "demo", "--model-set", str(tddfa_v2_set), "--out", str(out))
+    demo.await_output("playing")
+    await_recorded(out)
+    assert demo.stop(signal.SIGINT) == 130, demo.output
+    assert "Traceback" not in demo.output
+    assert_whole(out)
+    assert len(read_lines(out / "faces.jsonl")) < CLIP_FRAMES
+
+
+@pytest.fixture
+def await_recorded(await_true):
+    """Wait until some faces are in the unfinished recording."""
+
+    def wait(out: Path) -> None:
+        await_true(
+            lambda: any(path.stat().st_size > 20_000 for path in out.glob(".faces.*.jsonl")),
+            "faces in the recording",
+        )
+
+    return wait
+
+
+@pytest.mark.parametrize("node", ["face_node", "media_source"])
+def test_a_node_that_dies_is_named_and_the_recording_kept(
+    world, tddfa_v2_set, tmp_path, await_recorded, node
+):
+    out = tmp_path / "out"
+    demo = world.run("-m", "tddfa_ros", "demo", "--model-set", str(tddfa_v2_set), "--out", str(out))
+    demo.await_output("playing")
+    await_recorded(out)
+    os.kill(child_named(demo, node), signal.SIGKILL)
+    assert demo.wait(60) == 1, demo.output
+    assert f"{node} ended with status -9" in demo.output
+    assert f"{node}.log" in demo.output
+    assert "Traceback" not in demo.output
+    assert_whole(out)
+
+
+def test_a_second_demo_on_the_same_domain_is_refused(world, tddfa_v2_set, tmp_path, await_recorded):
+    clip = write_clip(tmp_path / "long.mp4", 900)
+    arguments = ("-m", "tddfa_ros", "demo", "--model-set", str(tddfa_v2_set))
+    arguments += ("--input", str(clip), "--out")
+    first = world.run(*arguments, str(tmp_path / "first"))
+    first.await_output("playing")
+    await_recorded(tmp_path / "first")
+    second = world.run(*arguments, str(tmp_path / "second"))
+    assert second.wait(60) == 1
+    assert "ROS_DOMAIN_ID" in second.output
+    assert "Traceback" not in second.output
+    assert first.stop(signal.SIGINT) == 130, first.output
+
+
+def test_a_picture_and_a_folder_are_inputs_too(world, tddfa_v2_set, tmp_path, astronaut):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    cv2.imwrite(str(pictures / "1.png"), astronaut)
+    cv2.imwrite(str(pictures / "2.png"), astronaut[:400, 50:400])
+    for source, count in ((pictures / "1.png", 1), (pictures, 2)):
+        out = tmp_path / f"out{count}"
+        demo = world.run(
+            *("-m", "tddfa_ros", "demo", "--model-set", str(tddfa_v2_set)),
+            *("--input", str(source), "--out", str(out)),
+        )
+        assert demo.wait(60) == 0, demo.output
+        lines = read_lines(out / "faces.jsonl")
+        assert [len(line["faces"]) for line in lines] == [1] * count
+        assert_whole(out)
+
+
+def test_the_recorded_bag_is_an_input(world, tddfa_v2_set, tmp_path):
+    source = write_clip(tmp_path / "clip.mp4", 15)
+    for name in ("first", "second"):
+        demo = world.run(
+            *("-m", "tddfa_ros", "demo", "--model-set", str(tddfa_v2_set)),
+            *("--input", str(source), "--out", str(tmp_path / name), "--frame-policy", "every"),
+        )
+        assert demo.wait(60) == 0, demo.output
+        source = tmp_path / name / "bag"
+    first, second = (read_lines(tmp_path / n / "faces.jsonl") for n in ("first", "second"))
+    assert len(first) == 15
+    assert second == first
+
+
+@pytest.mark.parametrize("verb", ["demo", "webcam"])
+def test_without_a_model_set_the_command_that_gets_one_is_named(world, tmp_path, verb):
+    world.environment |= {"TDDFA_MODELS": str(tmp_path), "HOME": str(tmp_path)}
+    arguments = ["--out", str(tmp_path / "out")] if verb == "demo" else []
+    run = world.run("-m", "tddfa_ros", verb, "--model-set", "no_such_set", *arguments)
+    assert run.wait(60) == 1
+    assert "no_such_set" in run.output
+    assert "python -m tddfa_ros models" in run.output
+    assert "Traceback" not in run.output
+
+
+def test_an_input_that_is_not_there_is_named_at_once(world, tddfa_v2_set, tmp_path):
+    demo = world.run(
+        *("-m", "tddfa_ros", "demo", "--model-set", str(tddfa_v2_set)),
+        *("--input", str(tmp_path / "none.mp4"), "--out", str(tmp_path / "out")),
+    )
+    assert demo.wait(60) == 1
+    assert "none.mp4" in demo.output
+    assert "Traceback" not in demo.output
+
+
+def test_webcam_publishes_faces_and_says_how_it_goes(world, tddfa_v2_set, tmp_path, await_faces):
+    clip = write_clip(tmp_path / "clip.mp4", 300)
+    heard = world.receiver("faces")
+    webcam = world.run(
+        *("-m", "tddfa_ros", "webcam", "--device", str(clip), "--model-set", str(tddfa_v2_set))
+    )
+    await_faces(heard, 30)
+    webcam.await_output("1 faces now")
+    assert webcam.stop(signal.SIGINT) == 130, webcam.output
+    assert "Traceback" not in webcam.output
+
+
+def test_a_webcam_that_is_not_there_is_named(world, tddfa_v2_set):
+    webcam = world.run(
+        "-m", "tddfa_ros", "webcam", "--device", "97", "--model-set", str(tddfa_v2_set)
+    )
+    assert webcam.wait(60) == 1
+    assert "media_source ended" in webcam.output
+    assert "97: no such camera" in webcam.output
