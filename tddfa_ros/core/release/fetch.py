@@ -228,7 +228,7 @@ class _Download:
 
 def _read(response: http.client.HTTPResponse) -> bytes:
     try:
-        return response.read(CHUNK_BYTES)
+        return response.read1(CHUNK_BYTES)  # what has come: read() loses it at a time-out
     except (http.client.HTTPException, OSError) as error:
         raise _CutError(f"the connection was cut: {error or type(error).__name__}") from error
 

@@ -1,0 +1,191 @@
+"""The `models` verb as a user meets it: its output, its exit codes and its one-line errors."""
+
+import http.server
+import shutil
+import threading
+
+import pytest
+
+from tddfa_ros.__main__ import main
+from tddfa_ros.core import model_set
+from tddfa_ros.core.release import manifest
+
+
+@pytest.fixture(autouse=True)
+def own_places(tmp_path, monkeypatch):
+    """The user's own sets are out of reach."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TDDFA_MODELS", str(tmp_path / "models"))
+    monkeypatch.setattr("sys.stdin", open("/dev/null"))  # noqa: PTH123, SIM115
+
+
+@pytest.fixture
+def own_set(tmp_path, tddfa_v2_set):
+    shutil.copytree(tddfa_v2_set, tmp_path / "models" / "mine")
+    return tmp_path / "models" / "mine"
+
+
+def models(capsys, *arguments):
+    """Run `models ARGUMENTS`: exit status, output, errors."""
+    try:
+        status = main(["models", *map(str, arguments)])
+    except SystemExit as stop:
+        status = stop.code
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["nonsense"], ["import"], ["fetch", "other"], ["import", ".", "--regressor", "x"]],
+)
+def test_wrong_usage_is_status_2(capsys, arguments):
+    status, _, err = models(capsys, *arguments)
+    assert status == 2
+    assert "usage: python -m tddfa_ros models" in err
+
+
+def test_list_without_any_set_says_how_to_get_one(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(model_set, "__file__", str(tmp_path / "a/b/c/model_set.py"))
+    monkeypatch.delenv("AMENT_PREFIX_PATH", raising=False)
+    status, out, _ = models(capsys, "list")
+    assert status == 0
+    assert str(tmp_path / "models") in out
+    assert "models fetch" in out
+    status, _, err = models(capsys, "verify")
+    assert status == 1
+    assert err.count("\n") == 1
+
+
+def test_list_names_each_set_and_survives_a_damaged_one(capsys, tmp_path, own_set):
+    (tmp_path / "models" / "broken").mkdir()
+    (tmp_path / "models" / "broken" / "model.yaml").write_text("[")
+    status, out, _ = models(capsys, "list")
+    assert status == 0
+    assert "broken: damaged" in out
+    assert "mine (tddfa_v2)\n" in out
+    assert f"path     {own_set}\n" in out
+    assert f"licence  {manifest.LICENCE}\n" in out
+    total = sum(f.stat().st_size for f in own_set.iterdir() if f.name != "model.yaml")
+    assert f"size     {total / 1e6:.1f} MB" in out
+
+
+def test_import_makes_a_set_that_is_found_and_in_order(capsys, release_folder, tmp_path):
+    status, out, _ = models(capsys, "import", release_folder, "--regressor", "mb05")
+    assert status == 0
+    folder = tmp_path / "home/.cache/tddfa_ros/models/tddfa_v2"
+    assert out.endswith(f"is in {folder}; use it with --model-set tddfa_v2\n")
+    assert model_set.find("tddfa_v2") == folder
+    assert models(capsys, "verify", "tddfa_v2")[:2] == (0, f"{folder}: in order\n")
+
+
+def test_import_elsewhere_says_the_path(capsys, release_folder, tmp_path):
+    folder = tmp_path / "sets" / "x"
+    status, out, _ = models(capsys, "import", release_folder, "--out", folder)
+    assert status == 0
+    assert out.endswith(f"use it with --model-set {folder}\n")
+    assert models(capsys, "verify", folder)[0] == 0
+
+
+def test_import_of_both_regressors_makes_two_sets(capsys, release_folder, tmp_path):
+    """With the half-width weights under both names: the networks are built from what is there."""
+    folder = tmp_path / "release"
+    folder.mkdir()
+    for file in release_folder.iterdir():
+        (folder / file.name).symlink_to(file)
+    if not (folder / "mb1_120x120.pth").exists():
+        (folder / "mb1_120x120.pth").symlink_to(release_folder / "mb05_120x120.pth")
+    status, *_ = models(
+        capsys, "import", folder, "--out", tmp_path / "models/x", "--regressor", "both"
+    )
+    assert status == 0
+    used = {
+        path.name: model_set.read_description(path).provenance["regressor"]
+        for path in (tmp_path / "models").iterdir()
+    }
+    assert used == {"x": "mb1", "x_mb05": "mb05"}
+
+
+def test_errors_are_one_line_and_status_1(capsys, release_folder, tmp_path):
+    for arguments in (
+        ["import", tmp_path],
+        ["import", tmp_path / "absent"],
+        ["import", release_folder, "--regressor", "mb1"],
+        ["verify", "absent"],
+        ["verify", tmp_path],
+        ["fetch"],
+        ["fetch", "--yes", "--base-url", "file:///"],
+        ["fetch", "--yes", "--base-url", "http://127.0.0.1:9/", "--downloads", "/dev/null/x"],
+    ):
+        status, _, err = models(capsys, *arguments)
+        assert status == 1, arguments
+        assert err.startswith("tddfa_ros models: "), arguments
+        assert err.count("\n") == 1, err
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda s: (s / "detector.onnx").write_bytes(b"x"), "detector.onnx"),
+        (lambda s: (s / "face_model.npz").unlink(), "face_model.npz"),
+        (
+            lambda s: (s / "model.yaml").write_text(
+                (s / "model.yaml")
+                .read_text()
+                .replace("metres_per_unit: 1.0e-06", "metres_per_unit: 0.001")
+            ),
+            "m between the outer corners of the eyes",
+        ),
+    ],
+)
+def test_verify_finds_what_is_not_in_order(capsys, own_set, damage, message):
+    damage(own_set)
+    status, out, _ = models(capsys, "verify", "mine")
+    assert status == 1
+    assert out.startswith(f"{own_set}: NOT in order: ")
+    assert message in out
+    assert out.count("\n") == 1
+
+
+def test_fetch_shows_the_licence_and_asks_first(capsys):
+    status, out, err = models(capsys, "fetch")
+    assert status == 1
+    assert out.startswith(manifest.LICENCE_TEXT)
+    assert "the licence was not accepted (see --yes)" in err
+
+
+class _Release(http.server.SimpleHTTPRequestHandler):
+    """Serves a flat folder under the paths of the release."""
+
+    def translate_path(self, path):
+        return f"{self.directory}/{path.rsplit('/', 1)[-1]}"
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def mirror(release_folder):
+    def handler(*arguments):
+        return _Release(*arguments, directory=str(release_folder))
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_fetch_refuses_a_mirror_with_other_files(capsys, release_folder, tmp_path, mirror):
+    path = release_folder / manifest.FACE_MODEL.name
+    if manifest.FACE_MODEL.is_genuine(path.read_bytes()):
+        pytest.skip("this face model is the release's own")
+    downloads = tmp_path / "downloads"
+    status, _, err = models(
+        capsys, "fetch", "--yes", "--base-url", mirror, "--downloads", downloads
+    )
+    assert status == 1
+    last = err.splitlines()[-1]
+    assert "bfm_noneck_v3.pkl: not the expected content" in last
+    assert list(downloads.rglob("bfm*")) == []
+    assert not (tmp_path / "home/.cache/tddfa_ros/models").exists()
