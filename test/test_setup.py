@@ -310,6 +310,23 @@ def test_the_lock_covers_the_requirements():
     assert not re.search(r"://|^-|[ =]/", (SETUP / "requirements.lock").read_text(), re.MULTILINE)
 
 
+def test_every_import_is_a_requirement():
+    """A package that only another one brings could vanish with an update of that.
+
+    Training the embedded model set is no part of using tddfa_ros and asks for more.
+    """
+    lacking = load_script("lacking")
+    modules = {lacking.MODULES.get(name, name.replace("-", "_")) for name in lacking.wanted()}
+    roots = {module.split(".")[0] for module in modules}
+    imported = set()
+    package = REPOSITORY / "tddfa_ros"
+    for path in set(package.rglob("*.py")) - set(package.glob("training/**/*.py")):
+        names = re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(), re.MULTILINE)
+        imported |= set(names) - sys.stdlib_module_names - {"tddfa_ros", "tddfa_native"}
+    ros = r"rclpy|ament_index_python|\w+_(msgs|interfaces|srvs)"
+    assert {name for name in imported if not re.fullmatch(ros, name)} <= roots
+
+
 def test_the_lock_is_closed():
     """What a locked package that is installed here depends on is in the lock, in that version."""
     pins = locked()

@@ -35,7 +35,7 @@ step() {
     sleep 0.2
     if [ $((SECONDS - started)) -lt $((beat + (interval))) ]; then continue; fi
     beat=$((SECONDS - started))
-    line=$(grep -v '^WARNING' "$log" | tail -n 1 | tr -d '\r' | cut -c 1-70 || true)
+    line=$(grep -v WARNING "$log" | tail -n 1 | tr -d '\r' | cut -c 1-70 || true)
     if [ -t 2 ]; then printf '\r\033[K  %3d s  %s' "$beat" "$line" >&2; else say "  $beat s  $line"; fi
   done
   wait "$child" || status=$?
