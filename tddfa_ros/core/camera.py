@@ -33,7 +33,9 @@ def image_camera(params: MorphableParams) -> np.ndarray:
     (3, 4) float64; rows give x and y in pixels (y down) and z in pixels, larger = nearer
     """
     scale, offset = _scale_and_offset(params)
-    camera = params.camera * scale[:, None]
+    # One memory layout, so that what is computed from it is the same bit by bit.
+    camera = np.array(params.camera, np.float64, order="C")
+    camera *= scale[:, None]
     camera[:, 3] += offset
     return camera
 
@@ -59,7 +61,8 @@ def params_with_image_camera(params: MorphableParams, camera: np.ndarray) -> Mor
             f"roi_xyxy={params.roi_xyxy.tolist()}: has no area, so no camera can be expressed in "
             "it; give the region that the network saw"
         )
-    network = np.array(camera, np.float64)
+    network = np.array(camera, np.float64, order="C")
     network[:, 3] -= offset
     network /= scale[:, None]
+    network += 0.0  # a zero has no sign
     return dataclasses.replace(params, camera=network.astype(np.float32))

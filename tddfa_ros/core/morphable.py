@@ -31,7 +31,10 @@ class _SparseModel:
     basis: np.ndarray
 
     def points(self, coefficients: np.ndarray) -> np.ndarray:
-        return self.mean + (self.basis @ coefficients).reshape(-1, 3)
+        """(f, s + e) coefficients of f faces -> (f, p, 3) points."""
+        # Not by BLAS, which would share out this little work among threads.
+        moved = np.einsum("rk,fk->fr", self.basis, coefficients)
+        return self.mean + moved.reshape(len(coefficients), -1, 3)
 
 
 class MorphableModel:
@@ -81,17 +84,16 @@ class MorphableModel:
         ModelSetError
             The coefficients are not of this face model.
         """
-        return _place(self._landmarks.points(self._coefficients(params)), image_camera(params))
+        return self.landmarks_batch([params])[0]
 
     def landmarks_batch(self, faces: Sequence[MorphableParams]) -> np.ndarray:
         """Compute the landmarks of each of f faces, (f, 68, 3) float32; as :meth:`landmarks`."""
         result = np.empty((len(faces), len(self._landmarks.mean), 3), np.float32)
-        if not faces:
-            return result
-        coefficients = np.stack([self._coefficients(params) for params in faces], axis=1)
-        moved = (self._landmarks.basis @ coefficients).T.reshape(result.shape)
-        for out, displacement, params in zip(result, moved, faces, strict=True):
-            out[:] = _place(self._landmarks.mean + displacement, image_camera(params))
+        if faces:
+            coefficients = [self._coefficients(params) for params in faces]
+            points = self._landmarks.points(np.array(coefficients))
+            for out, model_points, params in zip(result, points, faces, strict=True):
+                _place(model_points, image_camera(params), out)
         return result
 
     def vertices(
@@ -153,7 +155,7 @@ class MorphableModel:
     def model_landmarks(self, shape: np.ndarray, expression: np.ndarray) -> np.ndarray:
         """Compute the landmarks in model units, (68, 3) float32, axes as in model_vertices."""
         self._check(shape, expression)
-        return self._landmarks.points(_joined(shape, expression))
+        return self._landmarks.points(_joined(shape, expression)[None])[0]
 
     def model_sellion(self, shape: np.ndarray, expression: np.ndarray) -> np.ndarray | None:
         """Compute the deepest point of the nose's bridge in model units, (3,) float32.
@@ -163,7 +165,7 @@ class MorphableModel:
         if self._sellion is None:
             return None
         self._check(shape, expression)
-        return self._sellion.points(_joined(shape, expression))[0]
+        return self._sellion.points(_joined(shape, expression)[None])[0, 0]
 
     def _at(self, corners: np.ndarray, weights: np.ndarray) -> _SparseModel:
         """Reduce the model to p points, given by (p, 3) corner vertices and barycentric weights."""
@@ -196,8 +198,8 @@ def _joined(shape: np.ndarray, expression: np.ndarray) -> np.ndarray:
     return np.concatenate([shape, expression]).astype(np.float32, copy=False)
 
 
-def _place(points: np.ndarray, camera: np.ndarray) -> np.ndarray:
+def _place(points: np.ndarray, camera: np.ndarray, out: np.ndarray) -> None:
     placed = points @ camera[:, :3].T
     placed += camera[:, 3]
     placed[:, 2] -= placed[:, 2].min()
-    return placed.astype(np.float32)
+    out[:] = placed

@@ -42,7 +42,7 @@ def head_pose(params: MorphableParams) -> HeadPose:
         quat_xyzw=quat_from_rotation(rotation),
         yaw_pitch_roll_rad=yaw_pitch_roll_from_rotation(rotation),
         reference_euler_deg=reference_euler_deg(params.camera),
-        scale=float(np.linalg.norm(linear[:2], axis=1).mean()),
+        scale=sum(hypot(*row) for row in linear[:2].tolist()) / 2,
     )
 
 
@@ -50,7 +50,8 @@ def nearest_rotation(matrix: np.ndarray) -> np.ndarray:
     """Find the rotation nearest to a 3x3 matrix in the Frobenius norm (Kabsch 1976)."""
     left, _, right = np.linalg.svd(matrix)
     rotation = left @ right
-    if np.linalg.det(rotation) < 0:
+    (a, b, c), (d, e, f), (g, h, i) = rotation.tolist()
+    if a * (e * i - f * h) + b * (f * g - d * i) + c * (d * h - e * g) < 0:
         left[:, 2] *= -1
         rotation = left @ right
     return rotation

@@ -65,7 +65,7 @@ def make_face(
     linear = 4e-4 * Rotation.from_rotvec(turn_rad).as_matrix()
     camera = np.column_stack([linear, [60 + shift[0], 60 + shift[1], -20]])
     params = MorphableParams(
-        camera.astype(np.float32),
+        camera.astype(np.float32) + 0.0,  # a zero has no sign
         np.full(SHAPES, shape, np.float32),
         np.full(EXPRESSIONS, expression, np.float32),
         np.array(roi_xyxy, np.float32),
