@@ -71,17 +71,12 @@ def make_face(
         np.array(roi_xyxy, np.float32),
         SIZE,
     )
-    return Face(
-        face_id,
-        TrackState.TRACKED,
-        3,
-        0.9,
-        float("nan"),
-        np.zeros(4, np.float32),
-        params,
-        model.landmarks(params),
-        head_pose(params),
-    )
+    return face_of(model, params, face_id)
+
+
+def face_of(model, params, face_id="f1"):
+    box, points, pose = np.zeros(4, np.float32), model.landmarks(params), head_pose(params)
+    return Face(face_id, TrackState.TRACKED, 3, 0.9, float("nan"), box, params, points, pose)
 
 
 def make_results(frames, start_ns=1_000, step_ns=FRAME_NS):
@@ -149,17 +144,12 @@ def test_every_frame_comes_out_once_and_in_order(model, smoother_of, kind):
 @pytest.mark.parametrize("kind", ["window", "one-euro"])
 def test_a_smoothed_face_is_consistent_and_the_raw_one_untouched(model, smoother_of, kind):
     random = np.random.default_rng(2)
-    faces = [
-        make_face(
-            model,
-            shift=random.normal(size=2),
-            turn_rad=random.normal(size=3) * 0.1,
-            shape=random.normal(),
-            expression=random.normal(),
-            roi_xyxy=np.array(ROI) + random.integers(-20, 20, 4),
-        )
-        for _ in range(10)
-    ]
+    faces = []
+    for _ in range(10):
+        shift, turn = random.normal(size=2), random.normal(size=3) * 0.1
+        about = {"shape": random.normal(), "expression": random.normal()}
+        roi = np.array(ROI) + random.integers(-20, 20, 4)
+        faces.append(make_face(model, shift=shift, turn_rad=turn, roi_xyxy=roi, **about))
     before = [face.params.vector.copy() for face in faces]
     results = run(smoother_of(smoothing=kind), make_results([[face] for face in faces]))
     for face, vector, result in zip(faces, before, results, strict=True):
@@ -210,18 +200,12 @@ def test_repeats_bit_by_bit(model, smoother_of, kind):
 def test_jitter_of_a_face_at_rest_becomes_less(model, smoother_of, kind, share):
     """Noise of half a per cent of the face; second differences, which rest would not have."""
     random = np.random.default_rng(5)
-    frames = [
-        [
-            make_face(
-                model,
-                shift=random.normal(size=2) * 0.3,
-                turn_rad=random.normal(size=3) * 0.004,
-                shape=random.normal() * 0.3,
-                expression=random.normal() * 0.05,
-            )
-        ]
-        for _ in range(120)
-    ]
+    frames = []
+    for _ in range(120):
+        shift, turn = random.normal(size=2) * 0.3, random.normal(size=3) * 0.004
+        shape, expression = random.normal(size=2) * [0.3, 0.05]
+        face = make_face(model, shift=shift, turn_rad=turn, shape=shape, expression=expression)
+        frames.append([face])
     raw = landmarks_of(make_results(frames))
     smooth = landmarks_of(run(smoother_of(smoothing=kind), make_results(frames)))
 
@@ -392,9 +376,7 @@ def test_window_equals_the_mean_of_vertices_on_a_video(model_set, golden, before
     track = np.load(golden / "obama_track.npz")
     frames = []
     for vector, roi in zip(track["params"], track["rois"], strict=True):
-        params = MorphableParams.from_vector(vector, 40, roi, SIZE)
-        face = make_face_of(model, params)
-        frames.append([face])
+        frames.append([face_of(model, MorphableParams.from_vector(vector, 40, roi, SIZE))])
     config = PipelineConfig(smoothing="window", window_before=before, window_after=after)
     results = run(make_smoother(config, model, head_pose), make_results(frames))
     raw = np.array([model.vertices(faces[0].params)[::7] for faces in frames])
@@ -404,17 +386,3 @@ def test_window_equals_the_mean_of_vertices_on_a_video(model_set, golden, before
         difference = model.vertices(result.faces[0].params)[::7] - expected
         difference[:, 2] -= difference[:, 2].mean()
         assert np.abs(difference).max() < WINDOW_TOLERANCE_PX
-
-
-def make_face_of(model, params):
-    return Face(
-        "f1",
-        TrackState.TRACKED,
-        0,
-        1.0,
-        float("nan"),
-        np.zeros(4, np.float32),
-        params,
-        model.landmarks(params),
-        head_pose(params),
-    )
