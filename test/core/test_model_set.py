@@ -233,7 +233,7 @@ def change_yaml(folder, keys, value):
         (["format"], "1", "format='1': expected int"),
         (["name"], None, "name is missing"),
         (["surprise"], 1, "unknown key surprise"),
-        (["detector", "treshold"], 0.5, "unknown key detector.treshold"),
+        (["detector", "minimum"], 0.5, "unknown key detector.minimum"),
         (["detector", "score_threshold"], 1.5, "detector.score_threshold=1.5: must be between"),
         (["detector", "score_threshold"], float("nan"), "score_threshold=nan"),
         (["detector", "max_height"], 0, "detector.max_height=0"),

@@ -1,6 +1,7 @@
 """The `models` verb as a user meets it: its output, its exit codes and its one-line errors."""
 
 import http.server
+import os
 import shutil
 import threading
 
@@ -152,6 +153,21 @@ def test_fetch_shows_the_licence_and_asks_first(capsys):
     assert status == 1
     assert out.startswith(manifest.LICENCE_TEXT)
     assert "the licence was not accepted (see --yes)" in err
+
+
+@pytest.mark.parametrize(("answer", "goes_on"), [("y", True), ("n", False), ("", False)])
+def test_fetch_takes_an_answer_on_a_terminal(capsys, monkeypatch, tmp_path, answer, goes_on):
+    master, terminal = os.openpty()
+    os.write(master, f"{answer}\n".encode())
+    (tmp_path / "file").write_text("")
+    with open(terminal) as stdin:  # noqa: PTH123
+        monkeypatch.setattr("sys.stdin", stdin)
+        status, out, err = models(capsys, "fetch", "--downloads", tmp_path / "file")
+    os.close(master)
+    assert status == 1
+    assert "Download these files and accept this? [y/N]" in out
+    assert ("cannot be written" in err) == goes_on
+    assert ("was not accepted" in err) != goes_on
 
 
 class _Release(http.server.SimpleHTTPRequestHandler):

@@ -21,8 +21,8 @@ from typing import Protocol
 
 from tddfa_ros.core.array_file import read_bounded
 from tddfa_ros.core.errors import DownloadError, UnsafeFileError
+from tddfa_ros.core.folder_lock import locked
 from tddfa_ros.core.release import manifest
-from tddfa_ros.core.release.lock import locked
 from tddfa_ros.core.release.manifest import ReleaseFile
 
 CHUNK_BYTES = 64 * 1024
