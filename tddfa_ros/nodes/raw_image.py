@@ -163,6 +163,7 @@ def _header(fields: Any) -> ImageHeader:
 
 def _deserialize(data: bytes, msgtype: str) -> Any:
     try:
-        return _TYPES.deserialize_cdr(data, msgtype)
+        # A memoryview, since slicing bytes would copy the pixels.
+        return _TYPES.deserialize_cdr(memoryview(data), msgtype)
     except _DAMAGED as error:
         raise ImageError(f"a damaged {msgtype} message of {len(data)} bytes: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import random
@@ -11,16 +12,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytest.importorskip("rclpy", reason="no ROS in this Python")
-pytest.importorskip("tddfa_msgs.msg", reason="tddfa_msgs is not built; source env.sh")
-
 HERE = Path(__file__).parent
 STOP_PATIENCE_S = 15.0
+PR_SET_PDEATHSIG = 1
+
+
+def _end_with_parent() -> None:
+    """Have Linux end this process when pytest dies, however that happens."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Process:
@@ -30,7 +35,11 @@ class Process:
         self.log = log
         with log.open("wb") as out:
             self._child = subprocess.Popen(
-                command, stdout=out, stderr=subprocess.STDOUT, env=environment
+                command,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
 
     @property
@@ -120,8 +129,9 @@ class RosWorld:
         return path
 
     def stop(self) -> None:
-        for process in reversed(self.processes):
-            process.stop()
+        with ExitStack() as stack:  # stops the others although one does not stop
+            for process in self.processes:
+                stack.callback(process.stop)
 
 
 def received(path: Path) -> list[dict[str, Any]]:
@@ -156,16 +166,16 @@ def _free_domain(taken: set[int]) -> int:
 def make_world(tmp_path: Path) -> Iterator[Callable[[], RosWorld]]:
     """Make worlds that do not hear each other."""
     worlds: list[RosWorld] = []
+    with ExitStack() as stack:
 
-    def make() -> RosWorld:
-        folder = tmp_path / f"world-{len(worlds)}"
-        folder.mkdir()
-        worlds.append(RosWorld(folder, _free_domain({w.domain_id for w in worlds})))
-        return worlds[-1]
+        def make() -> RosWorld:
+            folder = tmp_path / f"world-{len(worlds)}"
+            folder.mkdir()
+            worlds.append(RosWorld(folder, _free_domain({w.domain_id for w in worlds})))
+            stack.callback(worlds[-1].stop)
+            return worlds[-1]
 
-    yield make
-    for world in worlds:
-        world.stop()
+        yield make
 
 
 @pytest.fixture

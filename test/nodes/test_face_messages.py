@@ -1,0 +1,143 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rclpy.serialization import deserialize_message, serialize_message
+
+from tddfa_msgs.msg import Face as FaceMessage
+from tddfa_msgs.msg import FaceArray
+from tddfa_ros.core.expression import eye_mouth_openness
+from tddfa_ros.core.types import Face, FrameResult, HeadPose, MorphableParams, TrackState
+from tddfa_ros.nodes.face_messages import (
+    face_array,
+    face_message,
+    landmarks_of,
+    morphable_params,
+)
+from tddfa_ros.nodes.raw_image import ImageHeader
+
+
+def a_face(seed=0, shape_count=40, expression_count=10, **changes):
+    rng = np.random.default_rng(seed)
+    params = MorphableParams(
+        camera=rng.normal(size=(3, 4)).astype(np.float32),
+        shape=rng.normal(size=shape_count).astype(np.float32),
+        expression=rng.normal(size=expression_count).astype(np.float32),
+        roi_xyxy=rng.normal(100, 50, 4).astype(np.float32),
+        input_size=120,
+    )
+    pose = HeadPose(
+        quat_xyzw=np.array([0.5, 0.5, -0.5, 0.5]),
+        yaw_pitch_roll_rad=np.array([0.1, -0.2, 0.3]),
+        reference_euler_deg=np.zeros(3),
+        scale=1.0,
+    )
+    face = {
+        "id": "f00003",
+        "state": TrackState.TRACKED,
+        "age_frames": 17,
+        "score": 0.875,
+        "confidence": math.nan,
+        "box_xyxy": rng.normal(100, 50, 4).astype(np.float32),
+        "params": params,
+        "landmarks": rng.normal(100, 50, (68, 3)).astype(np.float32),
+        "pose": pose,
+        "age_ns": 2_123_456_789,
+    }
+    return Face(**(face | changes))
+
+
+def through_the_wire(message):
+    return deserialize_message(serialize_message(message), type(message))
+
+
+def test_every_field_of_a_face():
+    face = a_face()
+    message = through_the_wire(face_message(face, "a set"))
+    assert (message.state, message.id, message.age_frames) == (FaceMessage.TRACKED, "f00003", 17)
+    assert (message.age.sec, message.age.nanosec) == (2, 123_456_789)
+    assert message.detection_score == 0.875
+    assert math.isnan(message.confidence)
+    np.testing.assert_array_equal(message.box_xyxy, face.box_xyxy)
+    np.testing.assert_array_equal(landmarks_of(message), face.landmarks)
+    assert np.isnan(message.landmark_visibility).all()
+    orientation = message.orientation
+    assert (orientation.x, orientation.y, orientation.z, orientation.w) == (0.5, 0.5, -0.5, 0.5)
+    np.testing.assert_allclose([message.yaw, message.pitch, message.roll], [0.1, -0.2, 0.3], 1e-6)
+    assert not message.has_metric_pose
+    assert message.params.model_name == "a set"
+    openness = (message.left_eye_openness, message.right_eye_openness, message.mouth_openness)
+    np.testing.assert_allclose(openness, eye_mouth_openness(face.landmarks), rtol=1e-6)
+
+
+def test_states_have_the_numbers_of_the_message():
+    assert TrackState.DETECTED == FaceMessage.DETECTED
+    assert TrackState.TRACKED == FaceMessage.TRACKED
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 200), st.integers(0, 60))
+def test_the_fit_comes_back_bit_by_bit(seed, shape_count, expression_count):
+    face = a_face(seed, shape_count, expression_count)
+    back = morphable_params(through_the_wire(face_message(face, "s")).params)
+    assert back.vector.dtype == np.float32
+    np.testing.assert_array_equal(back.vector, face.params.vector)
+    np.testing.assert_array_equal(back.camera, face.params.camera)
+    np.testing.assert_array_equal(back.shape, face.params.shape)
+    np.testing.assert_array_equal(back.roi_xyxy, face.params.roi_xyxy)
+    assert back.input_size == face.params.input_size
+
+
+def test_slices_and_doubles_are_written_as_float32():
+    face = a_face()
+    wide = np.arange(24.0).reshape(3, 8)[:, ::2]
+    params = MorphableParams(
+        camera=wide,
+        shape=np.arange(80.0)[::2],
+        expression=np.arange(20.0)[::2],
+        roi_xyxy=np.arange(8)[::2],
+        input_size=120,
+    )
+    back = morphable_params(face_message(a_face(params=params), "s").params)
+    np.testing.assert_array_equal(back.camera, wide)
+    np.testing.assert_array_equal(back.shape, np.arange(80.0)[::2])
+    assert face.params.input_size == back.input_size
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_frame(count):
+    faces = tuple(a_face(i, id=f"f{i:05d}") for i in range(count))
+    result = FrameResult(5, 77, 480, 640, faces)
+    message = through_the_wire(
+        face_array(
+            result,
+            ImageHeader(3, 4, "left_camera"),
+            model_set="a set",
+            processing_time_s=0.004,
+            frames_dropped=2**40,
+        )
+    )
+    assert isinstance(message, FaceArray)
+    assert (message.header.stamp.sec, message.header.stamp.nanosec) == (3, 4)
+    assert message.header.frame_id == "left_camera"
+    assert (message.image_height, message.image_width) == (480, 640)
+    assert message.model_set == "a set"
+    assert message.processing_time == pytest.approx(0.004)
+    assert message.frames_dropped == 2**40
+    assert [face.id for face in message.faces] == [face.id for face in faces]
+
+
+def test_fields_pass_ros_own_checks(monkeypatch):
+    # What ROS_PYTHON_CHECK_FIELDS=1 does, which every message class reads when it is imported.
+    import importlib
+
+    for name in ("geometry_msgs.msg._point32", "tddfa_msgs.msg._face"):
+        module = importlib.import_module(name)
+        monkeypatch.setattr(module, "ros_python_check_fields", "1")
+    monkeypatch.setattr(
+        importlib.import_module("tddfa_msgs.msg._morphable_params"), "ros_python_check_fields", "1"
+    )
+    face_message(a_face(), "a set")
+    with pytest.raises(AssertionError):
+        face_message(a_face(id=3), "a set")
