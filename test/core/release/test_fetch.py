@@ -1,11 +1,8 @@
 """Downloads against a true HTTP server on this machine, cut, wrong, slow and contended."""
 
-import contextlib
 import dataclasses
 import hashlib
-import http.server
 import json
-import re
 import socket
 import subprocess
 import sys
@@ -24,103 +21,12 @@ from tddfa_ros.core.release.manifest import ReleaseFile, git_blob_id
 
 CONTENT = np.random.default_rng(5).bytes(300_000)
 FILE = ReleaseFile("a b.bin", "weights", git_blob_id(CONTENT), len(CONTENT))
-STALL_S = 5
 UNSIZED = dataclasses.replace(FILE, size_bytes=None)
 
 
-@dataclasses.dataclass
-class Request:
-    path: str
-    range: str | None
-    sent_bytes: int = 0
-
-
-class Server:
-    """Serves contents by name, and misbehaves as told.
-
-    Attributes
-    ----------
-    contents : file name -> content
-    script : what to do with the next requests: a status, or "cut", "stall", "no range",
-        "wrong range", "no length"; when it is used up, all is served as it should be
-    requests : those that came
-    """
-
-    def __init__(self, contents):
-        self.contents = contents
-        self.script = []
-        self.requests = []
-        self.pause_s = 0.0
-        self.cut_after = 100_000
-        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
-        self.http.daemon_threads = True
-        self.base_url = f"http://127.0.0.1:{self.http.server_port}/mirror"
-        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True)
-        self.thread.start()
-
-    def close(self):
-        """Stop; requests that stall are left alone."""
-        self.http.block_on_close = False
-        self.http.shutdown()
-        self.http.server_close()
-        self.thread.join()
-
-    def handler(self):
-        server = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def log_message(self, *_):
-                pass
-
-            def do_GET(self):
-                request = Request(self.path, self.headers["Range"])
-                server.requests.append(request)
-                with contextlib.suppress(ConnectionError):
-                    server.answer(self, request, server.script.pop(0) if server.script else "")
-
-        return Handler
-
-    def answer(self, handler, request, action):
-        prefix = f"/mirror/{manifest.COMMIT}/"
-        name = request.path.rsplit("/", 1)[-1].replace("%20", " ")
-        if not request.path.startswith(prefix) or name not in self.contents:
-            action = 404
-        if isinstance(action, int):
-            handler.send_error(action)
-            return
-        content = self.contents[name]
-        start = 0
-        if request.range and action != "no range":
-            start = int(re.fullmatch(r"bytes=(\d+)-", request.range)[1])
-            if start >= len(content):
-                handler.send_error(416)
-                return
-            handler.send_response(206)
-            offered = start + 1 if action == "wrong range" else start
-            handler.send_header(
-                "Content-Range", f"bytes {offered}-{len(content) - 1}/{len(content)}"
-            )
-        else:
-            handler.send_response(200)
-        if action != "no length":
-            handler.send_header("Content-Length", str(len(content) - start))
-        handler.end_headers()
-        body = content[start:]
-        if action in ("cut", "stall"):
-            body = body[: self.cut_after]
-        for position in range(0, len(body), 10_000):
-            handler.wfile.write(body[position : position + 10_000])
-            request.sent_bytes += len(body[position : position + 10_000])
-            time.sleep(self.pause_s)
-        if action == "stall":
-            time.sleep(STALL_S)
-
-
 @pytest.fixture
-def server():
-    made = Server({FILE.name: CONTENT})
-    yield made
-    made.close()
+def server(serve):
+    return serve({FILE.name: CONTENT})
 
 
 def connection(server, **options):
@@ -280,7 +186,7 @@ def test_a_server_that_stalls_midway_is_asked_again(server, tmp_path):
     fetch(server, tmp_path, timeout_s=0.2)
     assert final(tmp_path).read_bytes() == CONTENT
     assert [r.range for r in server.requests] == [None, "bytes=100000-"]
-    assert time.monotonic() - began < STALL_S
+    assert time.monotonic() - began < 3
 
 
 def test_a_silent_server_is_left_after_the_timeout(tmp_path):
