@@ -12,6 +12,7 @@ import numpy as np
 # the image are never written and so take no memory, but an ROI larger still is no face.
 _MAX_PADDED_PIXELS = 2**24
 _MAX_PADDED_SHARE = 4
+_MAX_COORDINATE = 2**30
 
 
 def crop_into(image_bgr: np.ndarray, roi_xyxy: np.ndarray, out: np.ndarray) -> bool:
@@ -30,11 +31,11 @@ def crop_into(image_bgr: np.ndarray, roi_xyxy: np.ndarray, out: np.ndarray) -> b
     False, and `out` as it was, if there is nothing of the image in the region or no size that makes
     sense of it: empty, not finite, or far larger than the image.
     """
-    roi = np.asarray(roi_xyxy, np.float64)
-    height, width = image_bgr.shape[:2]
-    if not np.isfinite(roi).all() or np.abs(roi).max() > np.iinfo(np.int32).max // 2:
+    corners = [float(corner) for corner in roi_xyxy]
+    if not all(abs(corner) <= _MAX_COORDINATE for corner in corners):  # also not if it is NaN
         return False
-    left, top, right, bottom = (int(corner) for corner in np.rint(roi))
+    left, top, right, bottom = (round(corner) for corner in corners)
+    height, width = image_bgr.shape[:2]
     inner_left, inner_top = max(left, 0), max(top, 0)
     inner_right, inner_bottom = min(right, width), min(bottom, height)
     if inner_left >= inner_right or inner_top >= inner_bottom:
