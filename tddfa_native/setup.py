@@ -14,11 +14,23 @@ PACKAGE = "tddfa_native"
 
 # Sources in C++ that belong to an extension, beside its .pyx.
 SOURCES = {
-    "_rasterize_cy": ["attributes.cpp", "candidates.cpp", "visibility.cpp"],
+    "_rasterize_cy": [
+        "attributes.cpp",
+        "candidates.cpp",
+        "shading.cpp",
+        "texture.cpp",
+        "visibility.cpp",
+    ],
     "_reconstruct_cy": ["reconstruct_kernel.cpp"],
 }
 
 COMPILE_ARGS = ["-O3", "-std=c++17", "-fno-math-errno", "-fvisibility=hidden"]
+
+# Exact edge functions need every product rounded on its own; without trapping math compilers may
+# vectorise loops that choose between two results.
+EXTRA_COMPILE_ARGS = {
+    "_rasterize_cy": ["-ffp-contract=off", "-fno-trapping-math"],
+}
 
 folder = Path(__file__).resolve().parent
 checked = os.environ.get("TDDFA_NATIVE_CHECKS", "") == "1"
@@ -36,7 +48,7 @@ def extension(pyx: Path) -> Extension:
             ("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"),
             *([("_GLIBCXX_ASSERTIONS", "1")] if checked else []),
         ],
-        extra_compile_args=COMPILE_ARGS,
+        extra_compile_args=COMPILE_ARGS + EXTRA_COMPILE_ARGS.get(pyx.stem, []),
         language="c++",
     )
     module.cython_directives = {

@@ -9,32 +9,56 @@ bytes: depth (float32), triangle (int32), weights of the second and third corner
 it comes as four floats.
 """
 
-from libc.stdint cimport int16_t, int32_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t
 from libcpp cimport bool as cbool
 
 
 cdef extern from "raster.h" namespace "tddfa" nogil:
     cdef struct Pixel:
         pass
-    cdef struct Corner:
+    cdef struct Point:
+        pass
+    cdef struct Extent:
         pass
     cdef struct Window:
         int32_t x0, y0, x1, y1
     Window c_prepare "tddfa::prepare_vertices"(
-        const float *, int32_t, int32_t, int32_t, Corner *, uint32_t *) noexcept
+        const float *, int32_t, int32_t, int32_t, Point *, uint32_t *, Extent *) noexcept
     int32_t c_draw "tddfa::draw_mesh"(
-        const Corner *, const uint32_t *, const int32_t *, int32_t, int32_t *, int16_t, cbool,
-        Pixel *, int16_t *, int32_t) noexcept
+        const float *, const Point *, const uint32_t *, const int32_t *, int32_t, int32_t *,
+        int16_t, cbool, Pixel *, int16_t *, int32_t) noexcept
     void c_clear "tddfa::clear_window"(Pixel *, int16_t *, int32_t, Window) noexcept
     int32_t c_select "tddfa::select_instructions"(int32_t) noexcept
-    void c_rings "tddfa::build_rings"(
-        const int32_t *, int32_t, int32_t, int32_t *, int32_t *) noexcept
+    int64_t c_rings "tddfa::build_rings"(
+        const int32_t *, int32_t, int32_t, int32_t *, int32_t *, int32_t *) noexcept
+    cdef struct Rings:
+        const int32_t *offsets
+        const int32_t *rings
+        int32_t vertex_count
+    cdef struct Lighting:
+        float ambient, directional, specular
+        float light[3]
+        float centre[3]
+        float scale
     void c_normals "tddfa::vertex_normals"(
-        const float *, const int32_t *, const int32_t *, const int32_t *, int32_t, float,
+        const Rings &, const float *, const int32_t *, int32_t, float, float *) noexcept
+    void c_light "tddfa::vertex_light"(
+        const Rings &, const float *, const int32_t *, int32_t, float, const Lighting &,
         float *) noexcept
     int32_t c_shown "tddfa::shown_vertices"(
-        const Pixel *, const int16_t *, int32_t, Window, int16_t, const int32_t *, uint32_t,
-        uint32_t *, int32_t *) noexcept
+        const Pixel *, const int16_t *, int32_t, Window, int16_t, const int32_t *, int32_t,
+        uint8_t *, int32_t *) noexcept
+    void c_blend "tddfa::blend_light"(
+        const Pixel *, const int16_t *, int32_t, Window, int16_t, const int32_t *, const float *,
+        const float *, float, uint8_t *) noexcept
+    void c_sample "tddfa::sample_bilinear"(
+        const uint8_t *, int32_t, int32_t, int32_t, const float *, int64_t, float *) noexcept
+    void c_seen "tddfa::seen_vertices"(
+        const Pixel *, int32_t, int32_t, const float *, const float *, int32_t, float,
+        float *) noexcept
+    void c_bake "tddfa::bake_texture"(
+        const Pixel *, int32_t, int32_t, const int32_t *, const float *, const float *, float,
+        const uint8_t *, int32_t, int32_t, uint8_t *, float *) noexcept
     void c_interpolate_float "tddfa::interpolate_float"(
         const Pixel *, const int16_t *, int32_t, Window, int16_t, const int32_t *, const float *,
         int32_t, const float *, const float *, float *) noexcept
@@ -63,39 +87,54 @@ def clear(float[:, :, ::1] pixels, int16_t[:, ::1] faces, tuple xyxy):
 def draw(
     const float[:, ::1] vertices,
     const int32_t[:, ::1] columns,
-    float[:, ::1] corners,
+    float[:, ::1] points,
     uint32_t[::1] cells,
     int32_t[::1] scratch,
     int16_t face,
     cbool cull_back,
     float[:, :, ::1] pixels,
     int16_t[:, ::1] faces,
+    float[:, ::1] extent,
 ):
-    """Draw a mesh; returns the window it may have touched, xyxy half-open."""
+    """Draw a mesh; returns the window it may have touched, xyxy half-open, and fills extent (2, 3)."""
     cdef Window window
     cdef int32_t height = <int32_t> pixels.shape[0]
     cdef int32_t width = <int32_t> pixels.shape[1]
-    cdef Corner *ready = <Corner *> &corners[0, 0]
+    cdef Point *ready = <Point *> &points[0, 0]
     with nogil:
         window = c_prepare(
-            &vertices[0, 0], <int32_t> vertices.shape[0], width, height, ready, &cells[0])
+            &vertices[0, 0], <int32_t> vertices.shape[0], width, height, ready, &cells[0],
+            <Extent *> &extent[0, 0])
         c_draw(
-            ready, &cells[0], &columns[0, 0], <int32_t> columns.shape[1], &scratch[0], face,
-            cull_back, <Pixel *> &pixels[0, 0, 0], &faces[0, 0], width)
+            &vertices[0, 0], ready, &cells[0], &columns[0, 0], <int32_t> columns.shape[1],
+            &scratch[0], face, cull_back, <Pixel *> &pixels[0, 0, 0], &faces[0, 0], width)
     return window.x0, window.y0, window.x1, window.y1
 
 
-def rings(const int32_t[:, ::1] triangles, int32_t[::1] offsets, int32_t[:, ::1] out):
+def rings(
+    const int32_t[:, ::1] triangles, int32_t[::1] offsets, int32_t[::1] pairs, int32_t[::1] out
+):
+    """Write the fans around each vertex; returns how much of `out` (6 m long) is used."""
+    cdef int64_t used
     with nogil:
-        c_rings(
+        used = c_rings(
             &triangles[0, 0], <int32_t> triangles.shape[0], <int32_t> offsets.shape[0] - 1,
-            &offsets[0], &out[0, 0])
+            &offsets[0], &pairs[0], &out[0])
+    return used
+
+
+cdef inline Rings rings_of(const int32_t[::1] offsets, const int32_t[::1] ring):
+    cdef Rings result
+    result.offsets = &offsets[0]
+    result.rings = &ring[0]
+    result.vertex_count = <int32_t> offsets.shape[0] - 1
+    return result
 
 
 def normals(
     const float[:, ::1] vertices,
     const int32_t[::1] offsets,
-    const int32_t[:, ::1] ring,
+    const int32_t[::1] ring,
     const int32_t[::1] chosen,
     float sign,
     float[:, ::1] out,
@@ -108,9 +147,38 @@ def normals(
         if count == 0:
             return
         chosen_at = &chosen[0]
+    cdef Rings rings = rings_of(offsets, ring)
     with nogil:
-        c_normals(
-            &vertices[0, 0], &offsets[0], &ring[0, 0], chosen_at, count, sign, &out[0, 0])
+        c_normals(rings, &vertices[0, 0], chosen_at, count, sign, &out[0, 0])
+
+
+def light(
+    const float[:, ::1] vertices,
+    const int32_t[::1] offsets,
+    const int32_t[::1] ring,
+    const int32_t[::1] chosen,
+    float sign,
+    const float[:, ::1] extent,
+    tuple intensities,
+    tuple light_xyz,
+    float[::1] out,
+):
+    """Light of the chosen vertices; the mesh is first scaled to a longest side of 2."""
+    cdef Lighting lighting
+    cdef float longest = 0
+    cdef int32_t k
+    cdef Rings rings = rings_of(offsets, ring)
+    if chosen.shape[0] == 0:
+        return
+    lighting.ambient, lighting.directional, lighting.specular = intensities
+    for k in range(3):
+        longest = max(longest, extent[1, k] - extent[0, k])
+        lighting.light[k] = light_xyz[k]
+        lighting.centre[k] = 0.5 * (extent[0, k] + extent[1, k])
+    lighting.scale = 2.0 / longest if longest > 0 else 0.0
+    with nogil:
+        c_light(
+            rings, &vertices[0, 0], &chosen[0], <int32_t> chosen.shape[0], sign, lighting, &out[0])
 
 
 def shown(
@@ -119,18 +187,81 @@ def shown(
     tuple xyxy,
     int16_t face,
     const int32_t[:, ::1] triangles,
-    uint32_t stamp,
-    uint32_t[::1] stamps,
+    int32_t vertex_count,
+    uint8_t[::1] marks,
     int32_t[::1] out,
 ):
-    """Write the vertices of visible triangles to `out` (one longer than stamps); their number."""
+    """Write the vertices of visible triangles to `out` (one longer than marks); their number."""
     cdef Window window = window_of(xyxy)
     cdef int32_t found
     with nogil:
         found = c_shown(
             <const Pixel *> &pixels[0, 0, 0], &faces[0, 0], <int32_t> pixels.shape[1], window,
-            face, &triangles[0, 0], stamp, &stamps[0], &out[0])
+            face, &triangles[0, 0], vertex_count, &marks[0], &out[0])
     return found
+
+
+def blend(
+    const float[:, :, ::1] pixels,
+    const int16_t[:, ::1] faces,
+    tuple xyxy,
+    int16_t face,
+    const int32_t[:, ::1] triangles,
+    const float[::1] light,
+    const float[::1] tint,
+    float alpha,
+    uint8_t[:, :, ::1] image,
+):
+    """Blend a face into the image; flat if `light` is None."""
+    cdef Window window = window_of(xyxy)
+    cdef const float *light_at = NULL
+    if light is not None:
+        light_at = &light[0]
+    with nogil:
+        c_blend(
+            <const Pixel *> &pixels[0, 0, 0], &faces[0, 0], <int32_t> pixels.shape[1], window,
+            face, &triangles[0, 0], light_at, &tint[0], alpha, &image[0, 0, 0])
+
+
+def sample(const uint8_t[:, :, ::1] image, const float[:, ::1] points, float[:, ::1] out):
+    if points.shape[0] == 0:
+        return
+    with nogil:
+        c_sample(
+            &image[0, 0, 0], <int32_t> image.shape[0], <int32_t> image.shape[1],
+            <int32_t> image.shape[2], &points[0, 0], points.shape[0], &out[0, 0])
+
+
+def seen(
+    const float[:, :, ::1] pixels,
+    const float[:, ::1] vertices,
+    const float[:, ::1] normals,
+    float tolerance,
+    float[::1] out,
+):
+    with nogil:
+        c_seen(
+            <const Pixel *> &pixels[0, 0, 0], <int32_t> pixels.shape[0],
+            <int32_t> pixels.shape[1], &vertices[0, 0], &normals[0, 0],
+            <int32_t> vertices.shape[0], tolerance, &out[0])
+
+
+def bake(
+    const float[:, :, ::1] texels,
+    const int32_t[:, ::1] triangles,
+    const float[:, ::1] vertices,
+    const float[::1] seen,
+    float threshold,
+    const uint8_t[:, :, ::1] image,
+    uint8_t[:, :, ::1] out,
+    float[:, ::1] weight,
+):
+    with nogil:
+        c_bake(
+            <const Pixel *> &texels[0, 0, 0], <int32_t> texels.shape[0],
+            <int32_t> texels.shape[1], &triangles[0, 0], &vertices[0, 0], &seen[0], threshold,
+            &image[0, 0, 0], <int32_t> image.shape[0], <int32_t> image.shape[1],
+            &out[0, 0, 0], &weight[0, 0])
 
 
 def interpolate_float(

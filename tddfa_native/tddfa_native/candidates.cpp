@@ -34,11 +34,14 @@ TDDFA_INLINE int32_t clamped_ceil(float value, float limit) {
 }
 
 TDDFA_INLINE Window prepare_body(const float* vertices, int32_t count, int32_t width,
-                                 int32_t height, Corner* corners, uint32_t* cells) {
+                                 int32_t height, Point* points, uint32_t* cells,
+                                 Extent* extent) {
     const float w = static_cast<float>(width);
     const float h = static_cast<float>(height);
     const float nan = std::numeric_limits<float>::quiet_NaN();
+    const float inf = std::numeric_limits<float>::infinity();
     const float largest = std::numeric_limits<float>::max();
+    float lx = inf, ly = inf, lz = inf, hx = -inf, hy = -inf, hz = -inf;
     int32_t x0 = width, y0 = height, x1 = 0, y1 = 0;
     float x[kBlock], y[kBlock], z[kBlock], sx[kBlock], sy[kBlock];
     for (int32_t begin = 0; begin < count; begin += kBlock) {
@@ -48,6 +51,14 @@ TDDFA_INLINE Window prepare_body(const float* vertices, int32_t count, int32_t w
             x[i] = from[3 * i];
             y[i] = from[3 * i + 1];
             z[i] = from[3 * i + 2];
+        }
+        for (int32_t i = 0; i < n; ++i) {
+            lx = x[i] < lx ? x[i] : lx;
+            ly = y[i] < ly ? y[i] : ly;
+            lz = z[i] < lz ? z[i] : lz;
+            hx = x[i] > hx ? x[i] : hx;
+            hy = y[i] > hy ? y[i] : hy;
+            hz = z[i] > hz ? z[i] : hz;
         }
         for (int32_t i = 0; i < n; ++i) {
             sx[i] = static_cast<float>((double(x[i]) + kGridMagic) - kGridMagic);
@@ -70,15 +81,16 @@ TDDFA_INLINE Window prepare_body(const float* vertices, int32_t count, int32_t w
             x1 = cx > x1 ? cx : x1;
             y1 = cy > y1 ? cy : y1;
         }
-        for (int32_t i = 0; i < n; ++i) corners[begin + i] = Corner{x[i], y[i], z[i], 0.0f};
+        for (int32_t i = 0; i < n; ++i) points[begin + i] = Point{x[i], y[i]};
     }
+    *extent = Extent{{lx, ly, lz}, {hx, hy, hz}};
     return Window{x0, y0, x1 > x0 ? x1 : x0, y1 > y0 ? y1 : y0};
 }
 
 #ifdef TDDFA_X86
 TDDFA_AVX2 Window prepare_avx2(const float* vertices, int32_t count, int32_t width, int32_t height,
-                               Corner* corners, uint32_t* cells) {
-    return prepare_body(vertices, count, width, height, corners, cells);
+                               Point* points, uint32_t* cells, Extent* extent) {
+    return prepare_body(vertices, count, width, height, points, cells, extent);
 }
 #endif
 
@@ -210,13 +222,13 @@ int32_t select_instructions(int32_t most) {
 }
 
 Window prepare_vertices(const float* vertices, int32_t vertex_count, int32_t width, int32_t height,
-                        Corner* corners, uint32_t* cells) {
+                        Point* points, uint32_t* cells, Extent* extent) {
 #ifdef TDDFA_X86
     if (g_instructions >= kAvx2) {
-        return prepare_avx2(vertices, vertex_count, width, height, corners, cells);
+        return prepare_avx2(vertices, vertex_count, width, height, points, cells, extent);
     }
 #endif
-    return prepare_body(vertices, vertex_count, width, height, corners, cells);
+    return prepare_body(vertices, vertex_count, width, height, points, cells, extent);
 }
 
 Candidates sort_out_triangles(const uint32_t* cells, const Columns& columns, int32_t triangle_count,

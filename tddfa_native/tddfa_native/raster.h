@@ -19,9 +19,14 @@ struct Pixel {
     float weight2;
 };
 
-// A vertex made ready for drawing: x and y on the sub-pixel grid, NaN throughout if not drawable.
-struct Corner {
-    float x, y, z, unused;
+// x and y of a vertex, made ready for drawing: on the sub-pixel grid, NaN if it is not drawable.
+struct Point {
+    float x, y;
+};
+
+// Least and largest coordinates of a mesh, NaN left out.
+struct Extent {
+    float low[3], high[3];
 };
 
 // Half-open rectangle of pixels.
@@ -49,10 +54,10 @@ constexpr int32_t kScratchMargin = 16;  // vector stores run past the end of a l
 // Limit the instruction set for tests: 0 portable, 1 AVX2, 2 AVX-512; returns what is used.
 int32_t select_instructions(int32_t most);
 
-// Fill `corners` and `cells` (both vertex_count long) and return the pixels the mesh may touch.
-// A cell is ceil(x) | ceil(y) << 16, clamped to the image.
+// Fill `points` and `cells` (both vertex_count long) and `extent`; returns the pixels the mesh may
+// touch. A cell is ceil(x) | ceil(y) << 16, clamped to the image.
 Window prepare_vertices(const float* vertices, int32_t vertex_count, int32_t width, int32_t height,
-                        Corner* corners, uint32_t* cells);
+                        Point* points, uint32_t* cells, Extent* extent);
 
 // scratch: 3 * (triangle_count + kScratchMargin) long.
 Candidates sort_out_triangles(const uint32_t* cells, const Columns& columns, int32_t triangle_count,
@@ -62,27 +67,71 @@ Candidates sort_out_triangles(const uint32_t* cells, const Columns& columns, int
 
 // Draw a prepared mesh; returns the number of triangles that may hold a pixel centre.
 // columns: (3, triangle_count); scratch as for sort_out_triangles.
-int32_t draw_mesh(const Corner* corners, const uint32_t* cells, const int32_t* columns,
-                  int32_t triangle_count, int32_t* scratch, int16_t face, bool cull_back,
-                  Pixel* pixels, int16_t* faces, int32_t width);
+int32_t draw_mesh(const float* vertices, const Point* points, const uint32_t* cells,
+                  const int32_t* columns, int32_t triangle_count, int32_t* scratch, int16_t face,
+                  bool cull_back, Pixel* pixels, int16_t* faces, int32_t width);
 
 void clear_window(Pixel* pixels, int16_t* faces, int32_t width, Window window);
 
-// ---- attributes.cpp
+// ---- shading.cpp
 
-// The two other corners, in order, of each triangle around each vertex.
-// offsets: (vertex_count + 1,), rings: (3 * triangle_count, 2).
-void build_rings(const int32_t* triangles, int32_t triangle_count, int32_t vertex_count,
-                 int32_t* offsets, int32_t* rings);
+// Around each vertex its neighbours, in fans of triangles (v, a, b), (v, b, c), ... The first of a
+// fan is stored as its bitwise complement, so it is negative.
+struct Rings {
+    const int32_t* offsets;  // (vertex_count + 1,)
+    const int32_t* rings;
+    int32_t vertex_count;
+};
+
+// Intensities, and positions in the space (vertex - centre) * scale.
+struct Lighting {
+    float ambient, directional, specular;
+    float light[3];
+    float centre[3];
+    float scale;
+};
+
+// pairs: scratch, rings: both 6 * triangle_count long; returns how much of rings is used.
+int64_t build_rings(const int32_t* triangles, int32_t triangle_count, int32_t vertex_count,
+                    int32_t* offsets, int32_t* pairs, int32_t* rings);
 
 // Area-weighted unit normals times `sign`, zero where undefined. `list` picks vertices, or null.
-void vertex_normals(const float* vertices, const int32_t* offsets, const int32_t* rings,
-                    const int32_t* list, int32_t count, float sign, float* normals);
+void vertex_normals(const Rings& rings, const float* vertices, const int32_t* list, int32_t count,
+                    float sign, float* normals);
 
-// Vertices of the triangles that show face `face`; stamps (vertex_count,) must differ from stamp.
+// Light of the listed vertices, 0 to 255.
+void vertex_light(const Rings& rings, const float* vertices, const int32_t* list, int32_t count,
+                  float sign, const Lighting& lighting, float* light);
+
+// Vertices of the triangles that show face `face`, ascending; marks: (vertex_count,) scratch;
+// list: vertex_count + 1 long.
 int32_t shown_vertices(const Pixel* pixels, const int16_t* faces, int32_t width, Window window,
-                       int16_t face, const int32_t* triangles, uint32_t stamp, uint32_t* stamps,
-                       int32_t* list);
+                       int16_t face, const int32_t* triangles, int32_t vertex_count,
+                       uint8_t* marks, int32_t* list);
+
+// image (height, width, 3) = image * (1 - alpha) + light * tint * alpha; null: light is 255.
+void blend_light(const Pixel* pixels, const int16_t* faces, int32_t width, Window window,
+                 int16_t face, const int32_t* triangles, const float* light, const float* tint,
+                 float alpha, uint8_t* image);
+
+// ---- texture.cpp
+
+// points: (count, 2) pixels; out: (count, channels). Points beyond the image take its border.
+void sample_bilinear(const uint8_t* image, int32_t height, int32_t width, int32_t channels,
+                     const float* points, int64_t count, float* out);
+
+// z of the normal of each vertex that the camera sees, 0 for the others.
+void seen_vertices(const Pixel* pixels, int32_t height, int32_t width, const float* vertices,
+                   const float* normals, int32_t vertex_count, float tolerance, float* seen);
+
+// Texture of a mesh whose texture coordinates were drawn to `texels`. out: BGRA, alpha 255 where
+// the interpolated `seen` exceeds `threshold`, else all 0; weight: that value, or 0.
+void bake_texture(const Pixel* texels, int32_t texture_height, int32_t texture_width,
+                  const int32_t* triangles, const float* vertices, const float* seen,
+                  float threshold, const uint8_t* image, int32_t height, int32_t width,
+                  uint8_t* out, float* weight);
+
+// ---- attributes.cpp
 
 // out (height, width, channels) = interpolated attribute * scale[channel] + offset[channel].
 void interpolate_float(const Pixel* pixels, const int16_t* faces, int32_t width, Window window,

@@ -12,6 +12,19 @@ from __future__ import annotations
 import numpy as np
 
 from tddfa_native import _rasterize_cy as _cy
+from tddfa_native.mesh import Lighting, MeshTopology, vertex_light, vertex_normals
+
+__all__ = [
+    "LARGEST_SIDE",
+    "MOST_FACES",
+    "Lighting",
+    "MeshTopology",
+    "VisibilityBuffer",
+    "sample_bilinear",
+    "select_instructions",
+    "vertex_light",
+    "vertex_normals",
+]
 
 LARGEST_SIDE = 32767
 """Most pixels of a buffer's width or height."""
@@ -32,96 +45,6 @@ def select_instructions(most: str = "avx512") -> str:
     if most not in names:
         raise ValueError(f"most={most!r}: expected one of {', '.join(names)}")
     return names[_cy.select_instructions(names.index(most))]
-
-
-class MeshTopology:
-    """The triangles of a mesh, checked once and laid out for the kernels. Immutable.
-
-    Parameters
-    ----------
-    triangles : (m, 3) int, counter-clockwise seen from outside
-    vertex_count : number of vertices n >= 1 of every mesh that is drawn with it
-
-    Attributes
-    ----------
-    triangles : (m, 3) int32
-    columns : (3, m) int32, the same, corner by corner
-    vertex_count : int
-
-    Raises
-    ------
-    ValueError
-        Wrong shape, no triangle, or an index outside [0, vertex_count).
-    """
-
-    def __init__(self, triangles: np.ndarray, vertex_count: int) -> None:
-        given = np.asarray(triangles)
-        if given.ndim != 2 or given.shape[1] != 3 or not len(given):
-            raise ValueError(f"triangles: expected shape (m, 3) with m >= 1, got {given.shape}")
-        if not np.issubdtype(given.dtype, np.integer):
-            raise ValueError(f"triangles: expected integers, got {given.dtype}")
-        if not 1 <= vertex_count < 2**31:
-            raise ValueError(f"vertex_count={vertex_count}: expected 1 to 2**31 - 1")
-        if given.min() < 0 or given.max() >= vertex_count:
-            raise ValueError(
-                f"triangles: indices {given.min()} to {given.max()}, but there are "
-                f"{vertex_count} vertices"
-            )
-        self.triangles = np.array(given, np.int32, order="C")
-        self.columns = np.ascontiguousarray(self.triangles.T)
-        self.vertex_count = int(vertex_count)
-        self._offsets = np.empty(vertex_count + 1, np.int32)
-        self._rings = np.empty((3 * len(given), 2), np.int32)
-        _cy.rings(self.triangles, self._offsets, self._rings)
-        for array in (self.triangles, self.columns, self._offsets, self._rings):
-            array.flags.writeable = False
-
-    def check_vertices(self, vertices: np.ndarray) -> np.ndarray:
-        """Return `vertices` as C-contiguous (n, 3) float32, or raise ValueError."""
-        vertices = np.ascontiguousarray(vertices, np.float32)
-        if vertices.shape != (self.vertex_count, 3):
-            raise ValueError(
-                f"vertices: expected shape ({self.vertex_count}, 3), got {vertices.shape}"
-            )
-        return vertices
-
-
-def vertex_normals(
-    vertices: np.ndarray,
-    topology: MeshTopology,
-    *,
-    y_down: bool = False,
-    chosen: np.ndarray | None = None,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
-    """Return unit normals: the area-weighted mean of the triangles around each vertex.
-
-    Parameters
-    ----------
-    vertices : (n, 3) float32
-    topology : the mesh's triangles
-    y_down : True for vertices of image space, which is left-handed; normals point outwards then too
-    chosen : (k,) int32, only these vertices; all by default
-    out : (n, 3) float32 to write into; only rows of chosen vertices are touched
-
-    Returns
-    -------
-    (n, 3) float32; zero where no triangle with an area touches the vertex, or the sum is not finite
-    """
-    vertices = topology.check_vertices(vertices)
-    if out is None:
-        out = np.zeros_like(vertices)
-    elif out.shape != vertices.shape or out.dtype != np.float32 or not out.flags.c_contiguous:
-        raise ValueError(f"out: expected {vertices.shape} float32, C-contiguous")
-    if chosen is not None:
-        chosen = np.ascontiguousarray(chosen, np.int32)
-        if chosen.ndim != 1 or (
-            len(chosen) and not 0 <= chosen.min() <= chosen.max() < len(vertices)
-        ):
-            raise ValueError(f"chosen: expected indices of {len(vertices)} vertices, shape (k,)")
-    sign = -1.0 if y_down else 1.0
-    _cy.normals(vertices, topology._offsets, topology._rings, chosen, sign, out)
-    return out
 
 
 class VisibilityBuffer:
@@ -155,12 +78,12 @@ class VisibilityBuffer:
         self.weights = fields["weights"]
         _cy.clear(self._pixels, self.face, (0, 0, self.width, self.height))
         self._windows: list[tuple[int, int, int, int]] = []
+        self._extents: list[np.ndarray] = []
         self._topologies: list[MeshTopology] = []
-        self._corners = np.empty((0, 4), np.float32)
+        self._points = np.empty((0, 2), np.float32)
         self._cells = np.empty(0, np.uint32)
         self._scratch = np.empty(0, np.int32)
-        self._stamps = np.zeros(0, np.uint32)
-        self._stamp = 0
+        self._marks = np.empty(0, np.uint8)
         self._list = np.empty(1, np.int32)
 
     @property
@@ -177,11 +100,16 @@ class VisibilityBuffer:
         x0, y0, x1, y1 = zip(*windows, strict=True)
         return min(x0), min(y0), max(x1), max(y1)
 
+    def extent(self, face: int) -> np.ndarray:
+        """Return the least and the largest coordinates of a face's vertices, (2, 3) float32."""
+        return self._extents[face]
+
     def clear(self) -> None:
         """Forget every face."""
         for window in self._windows:
             _cy.clear(self._pixels, self.face, window)
         self._windows.clear()
+        self._extents.clear()
         self._topologies.clear()
 
     def draw(
@@ -209,48 +137,120 @@ class VisibilityBuffer:
         if self.face_count >= MOST_FACES:
             raise ValueError(f"more than {MOST_FACES} faces in one buffer; clear() it first")
         if len(self._cells) < len(vertices):
-            self._corners = np.empty((len(vertices), 4), np.float32)
+            self._points = np.empty((len(vertices), 2), np.float32)
             self._cells = np.empty(len(vertices), np.uint32)
         if len(self._scratch) < 3 * (len(topology.triangles) + 16):
             self._scratch = np.empty(3 * (len(topology.triangles) + 16), np.int32)
         face = self.face_count
+        extent = np.empty((2, 3), np.float32)
         window = _cy.draw(
             vertices,
             topology.columns,
-            self._corners,
+            self._points,
             self._cells,
             self._scratch,
             face,
             bool(cull_back_faces),
             self._pixels,
             self.face,
+            extent,
         )
         self._windows.append(window)
+        self._extents.append(extent)
         self._topologies.append(topology)
         return face
 
     def shown_vertices(self, face: int) -> np.ndarray:
-        """Return the vertices of the triangles that show `face`, (k,) int32, each once."""
+        """Return the vertices of the triangles that show `face`, (k,) int32, ascending."""
         topology = self._topologies[face]
-        if len(self._stamps) < topology.vertex_count:
-            self._stamps = np.zeros(topology.vertex_count, np.uint32)
+        if len(self._marks) < topology.vertex_count:
+            self._marks = np.empty(topology.vertex_count, np.uint8)
             self._list = np.empty(topology.vertex_count + 1, np.int32)
-            self._stamp = 0
-        self._stamp += 1
-        if self._stamp >= 2**32:
-            self._stamps[:] = 0
-            self._stamp = 1
         count = _cy.shown(
             self._pixels,
             self.face,
             self._windows[face],
             face,
             topology.triangles,
-            self._stamp,
-            self._stamps,
+            topology.vertex_count,
+            self._marks,
             self._list,
         )
         return self._list[:count].copy()
+
+    def seen_vertices(
+        self, vertices: np.ndarray, normals: np.ndarray, tolerance: float = 0.25
+    ) -> np.ndarray:
+        """Tell which vertices of a drawn mesh the camera sees: facing it, in the image, in front.
+
+        Parameters
+        ----------
+        vertices : (n, 3) float32, as drawn
+        normals : (n, 3) float32, unit, outwards, of image space
+        tolerance : pixels of depth by which a vertex may lie behind what is visible there
+
+        Returns
+        -------
+        (n,) float32: z of the normal (1 = faces the camera) where seen, else 0
+        """
+        vertices = np.ascontiguousarray(vertices, np.float32)
+        normals = np.ascontiguousarray(normals, np.float32)
+        if vertices.ndim != 2 or vertices.shape[1] != 3 or vertices.shape != normals.shape:
+            raise ValueError(
+                f"vertices, normals: expected (n, 3) both, got {vertices.shape}, {normals.shape}"
+            )
+        seen = np.zeros(len(vertices), np.float32)
+        if len(vertices):
+            _cy.seen(self._pixels, vertices, normals, float(tolerance), seen)
+        return seen
+
+    def blend(
+        self,
+        face: int,
+        light: np.ndarray | None,
+        image: np.ndarray,
+        *,
+        alpha: float = 0.6,
+        tint: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    ) -> None:
+        """Blend a face into `image`: ``image * (1 - alpha) + light * tint * alpha``.
+
+        Parameters
+        ----------
+        face : index that :meth:`draw` returned
+        light : (n,) float32, 0 to 255 at each vertex; None for a flat 255
+        image : (height, width, 3) uint8, C-contiguous, changed where the face is visible
+        alpha : 0 keeps the image, 1 covers it
+        tint : colour of the light in the image's channels, each 0 to 1
+        """
+        topology = self._topologies[face]
+        if image.shape != (self.height, self.width, 3) or image.dtype != np.uint8:
+            raise ValueError(
+                f"image: expected ({self.height}, {self.width}, 3) uint8, got {image.shape} "
+                f"{image.dtype}"
+            )
+        if not (image.flags.c_contiguous and image.flags.writeable):
+            raise ValueError("image: must be C-contiguous and writeable; pass a copy")
+        if light is not None:
+            light = np.ascontiguousarray(light, np.float32)
+            if light.shape != (topology.vertex_count,):
+                raise ValueError(f"light: expected ({topology.vertex_count},), got {light.shape}")
+        colour = np.array(tint, np.float32)
+        if colour.shape != (3,) or not 0 <= colour.min() <= colour.max() <= 1:
+            raise ValueError(f"tint={tint}: expected three numbers in [0, 1]")
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha={alpha}: expected 0 to 1")
+        _cy.blend(
+            self._pixels,
+            self.face,
+            self._windows[face],
+            face,
+            topology.triangles,
+            light,
+            colour,
+            alpha,
+            image,
+        )
 
     def interpolate(
         self,
@@ -306,3 +306,73 @@ class VisibilityBuffer:
             out,
         )
         return out
+
+    def bake(
+        self,
+        vertices: np.ndarray,
+        seen: np.ndarray,
+        image: np.ndarray,
+        *,
+        threshold: float = 0.0,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Take the colour of each texel from an image; this buffer holds the unwrapped mesh.
+
+        Draw the mesh once with its texture coordinates for x and y and a constant z; the buffer
+        then serves every frame.
+
+        Parameters
+        ----------
+        vertices : (n, 3) float32, the mesh in the image's space
+        seen : (n,) float32, as :meth:`seen_vertices` tells
+        image : (rows, columns, 3) uint8, C-contiguous
+        threshold : a texel counts as seen where the interpolated `seen` exceeds it
+
+        Returns
+        -------
+        texture : (height, width, 4) uint8, the image's channels and alpha, 255 where seen, else 0
+        weight : (height, width) float32, the interpolated `seen` there, else 0
+        """
+        if self.face_count != 1:
+            raise ValueError(f"{self.face_count} meshes drawn; a texture is baked from one")
+        topology = self._topologies[0]
+        vertices = topology.check_vertices(vertices)
+        seen = np.ascontiguousarray(seen, np.float32)
+        if seen.shape != (topology.vertex_count,):
+            raise ValueError(f"seen: expected ({topology.vertex_count},), got {seen.shape}")
+        _check_bytes(image)
+        if image.shape[2] != 3:
+            raise ValueError(f"image: expected 3 channels, got {image.shape[2]}")
+        texture = np.empty((self.height, self.width, 4), np.uint8)
+        weight = np.empty((self.height, self.width), np.float32)
+        _cy.bake(
+            self._pixels, topology.triangles, vertices, seen, threshold, image, texture, weight
+        )
+        return texture, weight
+
+
+def sample_bilinear(image: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Sample an image between its pixels.
+
+    Parameters
+    ----------
+    image : (height, width, k) uint8, C-contiguous
+    points : (p, 2) float32, x and y; beyond the image its border counts, NaN takes pixel (0, 0)
+
+    Returns
+    -------
+    (p, k) float32
+    """
+    _check_bytes(image)
+    points = np.ascontiguousarray(points, np.float32)
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError(f"points: expected shape (p, 2), got {points.shape}")
+    out = np.empty((len(points), image.shape[2]), np.float32)
+    _cy.sample(image, points, out)
+    return out
+
+
+def _check_bytes(image: np.ndarray) -> None:
+    if image.ndim != 3 or not image.size or image.dtype != np.uint8:
+        raise ValueError(f"image: expected (h, w, k) uint8, got {image.shape} {image.dtype}")
+    if not image.flags.c_contiguous:
+        raise ValueError("image: must be C-contiguous; pass np.ascontiguousarray(image)")

@@ -38,6 +38,10 @@ TDDFA_INLINE double product_difference(double a, double b, double c, double d) {
     return (p - q) + (std::fma(a, b, -p) - std::fma(c, d, -q));
 }
 
+struct Corner {
+    float x, y, z;
+};
+
 struct Edge {
     double at_start, per_column, per_row;
     bool inclusive;
@@ -158,11 +162,18 @@ void draw_triangle(const Target& target, const Corner& a, const Corner& b0, cons
 
 // ---- small triangles: pairs of triangle and pixel, in blocks
 
-enum Outcome { kMiss = 0, kHit = 1, kUndecided = 2 };  // undecided counts, hit or not
+struct Drawable {
+    const float* vertices;
+    const Point* points;
+    const uint32_t* cells;
+    Columns columns;
 
-struct Point {
-    float x, y;
+    Corner corner(int32_t v) const {
+        return Corner{points[v].x, points[v].y, vertices[3 * int64_t(v) + 2]};
+    }
 };
+
+enum Outcome { kMiss = 0, kHit = 1, kUndecided = 2 };  // undecided counts, hit or not
 
 struct Queue {
     Point a[kBlock], b[kBlock], c[kBlock];
@@ -216,7 +227,7 @@ void evaluate(Queue& q, bool cull_back) {
     }
 }
 
-void flush(const Target& target, const Corner* corners, const Columns& columns, Queue& q) {
+void flush(const Target& target, const Drawable& mesh, Queue& q) {
     evaluate(q, target.cull_back);
     int32_t drawn[kBlock];
     int32_t found = 0;
@@ -224,58 +235,58 @@ void flush(const Target& target, const Corner* corners, const Columns& columns, 
         drawn[found] = i;
         found += q.outcome[i] != kMiss;
     }
+    const float* z = mesh.vertices + 2;
     for (int32_t k = 0; k < found; ++k) {
         const int32_t i = drawn[k];
         const int32_t t = q.triangle[i];
         const int32_t x = q.pixel[i] & 0xffffu, y = q.pixel[i] >> 16;
-        const Corner& a = corners[columns.t0[t]];
-        const Corner& b = corners[columns.t1[t]];
-        const Corner& c = corners[columns.t2[t]];
+        const int32_t a = mesh.columns.t0[t], b = mesh.columns.t1[t], c = mesh.columns.t2[t];
         if (q.outcome[i] & kUndecided) {
-            draw_triangle(target, a, b, c, Window{x, y, x + 1, y + 1}, t);
+            draw_triangle(target, mesh.corner(a), mesh.corner(b), mesh.corner(c),
+                          Window{x, y, x + 1, y + 1}, t);
             continue;
         }
         const float w1 = q.weight1[i], w2 = q.weight2[i];
-        put(target, int64_t(y) * target.width + x, t, w1, w2,
-            a.z + w1 * (b.z - a.z) + w2 * (c.z - a.z));
+        const float za = z[3 * int64_t(a)], zb = z[3 * int64_t(b)], zc = z[3 * int64_t(c)];
+        put(target, int64_t(y) * target.width + x, t, w1, w2, za + w1 * (zb - za) + w2 * (zc - za));
     }
     q.count = 0;
 }
 
-TDDFA_INLINE void enqueue(Queue& q, const Corner& a, const Corner& b, const Corner& c,
+TDDFA_INLINE void enqueue(Queue& q, const Point& a, const Point& b, const Point& c,
                           int32_t triangle, uint32_t pixel) {
     const int32_t i = q.count++;
-    q.a[i] = Point{a.x, a.y};
-    q.b[i] = Point{b.x, b.y};
-    q.c[i] = Point{c.x, c.y};
+    q.a[i] = a;
+    q.b[i] = b;
+    q.c[i] = c;
     q.triangle[i] = triangle;
     q.pixel[i] = pixel;
 }
 
-void draw_candidates(const Target& target, const Corner* corners, const uint32_t* cells,
-                     const Columns& columns, const Candidates& candidates) {
+void draw_candidates(const Target& target, const Drawable& mesh, const Candidates& candidates) {
+    const Columns& columns = mesh.columns;
+    const Point* points = mesh.points;
     Queue q = {};
     for (int32_t k = 0; k < candidates.one_count; ++k) {
         const int32_t t = candidates.one_triangle[k];
-        enqueue(q, corners[columns.t0[t]], corners[columns.t1[t]], corners[columns.t2[t]], t,
+        enqueue(q, points[columns.t0[t]], points[columns.t1[t]], points[columns.t2[t]], t,
                 candidates.one_pixel[k]);
-        if (q.count == kBlock) flush(target, corners, columns, q);
+        if (q.count == kBlock) flush(target, mesh, q);
     }
     for (int32_t k = 0; k < candidates.several_count; ++k) {
         const int32_t t = candidates.several_triangle[k];
         const int32_t ia = columns.t0[t], ib = columns.t1[t], ic = columns.t2[t];
-        const Corner& a = corners[ia];
-        const Corner& b = corners[ib];
-        const Corner& c = corners[ic];
-        const Window box = box_of(cells[ia], cells[ib], cells[ic]);
-        if (box.x1 - box.x0 > kSmallSide || box.y1 - box.y0 > kSmallSide) {
-            draw_triangle(target, a, b, c, box, t);
+        const Window box = box_of(mesh.cells[ia], mesh.cells[ib], mesh.cells[ic]);
+        const int32_t columns_wide = box.x1 - box.x0, rows_high = box.y1 - box.y0;
+        if (columns_wide > kSmallSide || rows_high > kSmallSide) {
+            draw_triangle(target, mesh.corner(ia), mesh.corner(ib), mesh.corner(ic), box, t);
             continue;
         }
-        if (q.count + kSmallSide * kSmallSide > kBlock) flush(target, corners, columns, q);
-        const uint32_t first = uint32_t(box.x0) | uint32_t(box.y0) << 16;
-        if (box.x1 - box.x0 <= 2 && box.y1 - box.y0 <= 2) {  // nearly all: without branches
-            const int32_t wide = box.x1 - box.x0 - 1, high = box.y1 - box.y0 - 1;
+        if (q.count + kSmallSide * kSmallSide > kBlock) flush(target, mesh, q);
+        const Point a = points[ia], b = points[ib], c = points[ic];
+        if (columns_wide <= 2 && rows_high <= 2) {  // nearly all: without branches
+            const uint32_t first = uint32_t(box.x0) | uint32_t(box.y0) << 16;
+            const int32_t wide = columns_wide - 1, high = rows_high - 1;
             enqueue(q, a, b, c, t, first);
             enqueue(q, a, b, c, t, first + kNextColumn);
             q.count -= 1 - wide;
@@ -291,17 +302,18 @@ void draw_candidates(const Target& target, const Corner* corners, const uint32_t
             }
         }
     }
-    flush(target, corners, columns, q);
+    flush(target, mesh, q);
 }
 
 }  // namespace
 
-int32_t draw_mesh(const Corner* corners, const uint32_t* cells, const int32_t* columns,
-                  int32_t triangle_count, int32_t* scratch, int16_t face, bool cull_back,
-                  Pixel* pixels, int16_t* faces, int32_t width) {
+int32_t draw_mesh(const float* vertices, const Point* points, const uint32_t* cells,
+                  const int32_t* columns, int32_t triangle_count, int32_t* scratch, int16_t face,
+                  bool cull_back, Pixel* pixels, int16_t* faces, int32_t width) {
     const Columns t{columns, columns + triangle_count, columns + 2 * int64_t(triangle_count)};
     const Candidates candidates = sort_out_triangles(cells, t, triangle_count, scratch);
-    draw_candidates(Target{pixels, faces, width, face, cull_back}, corners, cells, t, candidates);
+    draw_candidates(Target{pixels, faces, width, face, cull_back},
+                    Drawable{vertices, points, cells, t}, candidates);
     return candidates.one_count + candidates.several_count;
 }
 

@@ -1,0 +1,96 @@
+// From the image onto the mesh: bilinear samples, and which vertices the camera saw.
+
+#include "raster.h"
+
+#include <cmath>
+
+namespace tddfa {
+namespace {
+
+// Bilinear sample of 8-bit channels; points beyond the image take its border.
+template <int kChannels>
+inline void sample(const uint8_t* image, int32_t height, int32_t width, int32_t given, float x,
+                   float y, float* out) {
+    const int32_t channels = kChannels > 0 ? kChannels : given;
+    const float right = static_cast<float>(width - 1), bottom = static_cast<float>(height - 1);
+    const float px = x > 0.0f ? (x < right ? x : right) : 0.0f;  // NaN takes the first pixel
+    const float py = y > 0.0f ? (y < bottom ? y : bottom) : 0.0f;
+    const int32_t x0 = static_cast<int32_t>(px), y0 = static_cast<int32_t>(py);
+    const int64_t next = x0 + 1 < width ? channels : 0;
+    const int64_t below = y0 + 1 < height ? int64_t(width) * channels : 0;
+    const float fx = px - static_cast<float>(x0), fy = py - static_cast<float>(y0);
+    const uint8_t* p = image + (int64_t(y0) * width + x0) * channels;
+    for (int32_t k = 0; k < channels; ++k) {
+        const float top = p[k] + fx * (p[k + next] - p[k]);
+        const float low = p[below + k] + fx * (p[below + k + next] - p[below + k]);
+        out[k] = top + fy * (low - top);
+    }
+}
+
+}  // namespace
+
+void sample_bilinear(const uint8_t* image, int32_t height, int32_t width, int32_t channels,
+                     const float* points, int64_t count, float* out) {
+    for (int64_t i = 0; i < count; ++i) {
+        if (channels == 3) {
+            sample<3>(image, height, width, 3, points[2 * i], points[2 * i + 1], out + 3 * i);
+        } else {
+            sample<0>(image, height, width, channels, points[2 * i], points[2 * i + 1],
+                      out + channels * i);
+        }
+    }
+}
+
+void seen_vertices(const Pixel* pixels, int32_t height, int32_t width, const float* vertices,
+                   const float* normals, int32_t vertex_count, float tolerance, float* seen) {
+    const float right = static_cast<float>(width) - 0.5f;
+    const float bottom = static_cast<float>(height) - 0.5f;
+    for (int32_t v = 0; v < vertex_count; ++v) {
+        const float x = vertices[3 * int64_t(v)], y = vertices[3 * int64_t(v) + 1];
+        const float z = vertices[3 * int64_t(v) + 2];
+        const float facing = normals[3 * int64_t(v) + 2];
+        seen[v] = 0.0f;
+        if (!(facing > 0.0f && x > -0.5f && y > -0.5f && x < right && y < bottom)) continue;
+        const int32_t x0 = x > 0.0f ? static_cast<int32_t>(x) : 0;
+        const int32_t y0 = y > 0.0f ? static_cast<int32_t>(y) : 0;
+        const int32_t x1 = x0 + 1 < width ? x0 + 1 : x0;
+        const int32_t y1 = y0 + 1 < height ? y0 + 1 : y0;
+        // Between four pixels of one surface, a vertex lies above the lowest of them; an empty
+        // pixel has depth -inf and hides nothing.
+        const float upper = std::fmin(pixels[int64_t(y0) * width + x0].depth,
+                                      pixels[int64_t(y0) * width + x1].depth);
+        const float lower = std::fmin(pixels[int64_t(y1) * width + x0].depth,
+                                      pixels[int64_t(y1) * width + x1].depth);
+        if (z >= std::fmin(upper, lower) - tolerance) seen[v] = facing;
+    }
+}
+
+void bake_texture(const Pixel* texels, int32_t texture_height, int32_t texture_width,
+                  const int32_t* triangles, const float* vertices, const float* seen,
+                  float threshold, const uint8_t* image, int32_t height, int32_t width,
+                  uint8_t* out, float* weight) {
+    const int64_t count = int64_t(texture_height) * texture_width;
+    for (int64_t at = 0; at < count; ++at) {
+        uint8_t* texel = out + 4 * at;
+        texel[0] = texel[1] = texel[2] = texel[3] = 0;
+        weight[at] = 0.0f;
+        const Pixel t = texels[at];
+        if (t.triangle < 0) continue;
+        const int32_t* corner = triangles + 3 * int64_t(t.triangle);
+        const float weight0 = 1.0f - t.weight1 - t.weight2;
+        const float facing = weight0 * seen[corner[0]] + t.weight1 * seen[corner[1]] +
+                             t.weight2 * seen[corner[2]];
+        if (!(facing > threshold)) continue;
+        const float* a = vertices + 3 * int64_t(corner[0]);
+        const float* b = vertices + 3 * int64_t(corner[1]);
+        const float* c = vertices + 3 * int64_t(corner[2]);
+        float colour[3];
+        sample<3>(image, height, width, 3, weight0 * a[0] + t.weight1 * b[0] + t.weight2 * c[0],
+                  weight0 * a[1] + t.weight1 * b[1] + t.weight2 * c[1], colour);
+        for (int32_t k = 0; k < 3; ++k) texel[k] = static_cast<uint8_t>(colour[k] + 0.5f);
+        texel[3] = 255;
+        weight[at] = facing;
+    }
+}
+
+}  // namespace tddfa
