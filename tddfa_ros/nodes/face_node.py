@@ -64,7 +64,7 @@ class FaceNode(LifecycleNode):
         self._diagnostics: FaceDiagnostics | None = None
         self._enabled = True
         self._started = True
-        self._parameters = ConfigParameters(
+        self._settings = ConfigParameters(
             self,
             (PipelineConfig, FaceNodeConfig),
             is_running=lambda: self._pipeline is not None,
@@ -75,7 +75,7 @@ class FaceNode(LifecycleNode):
 
     def start(self) -> bool:
         """Configure and activate, if the parameter ``autostart`` says so; False if that failed."""
-        _, config = self._parameters.configs()
+        _, config = self._settings.configs()
         if config.autostart:
             self._started = (
                 self.trigger_configure() == _SUCCESS and self.trigger_activate() == _SUCCESS
@@ -98,7 +98,7 @@ class FaceNode(LifecycleNode):
     @_logged
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the networks and create the publishers."""
-        pipeline_config, config = self._parameters.configs()
+        pipeline_config, config = self._settings.configs()
         try:
             models = model_set.load(model_set.find(pipeline_config.model_set))
             self._pipeline = FacePipeline(models, pipeline_config)
@@ -121,7 +121,7 @@ class FaceNode(LifecycleNode):
     @_logged
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe the images and begin to process them."""
-        _, config = self._parameters.configs()
+        _, config = self._settings.configs()
         super().on_activate(state)
         self._worker.start()
         self._images.start()

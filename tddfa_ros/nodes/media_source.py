@@ -63,14 +63,14 @@ class MediaSource(Node):
         super().__init__("media_source", **node_options)
         self.sent = 0
         self._playing = False
-        self._parameters = ConfigParameters(
+        self._settings = ConfigParameters(
             self,
             (MediaSourceConfig,),
             is_running=lambda: self._playing,
             apply=self._apply,
             dynamic=("input",),
         )
-        (self._config,) = self._parameters.configs()
+        (self._config,) = self._settings.configs()
         self._images = self.create_publisher(Image, "image", QoSProfile(depth=1))
         self._camera_infos = self.create_publisher(CameraInfo, "camera_info", QoSProfile(depth=10))
         self._answers = threading.Semaphore(MAX_AHEAD)
