@@ -152,14 +152,14 @@ class PipelineConfig(CheckedConfig):
         maximum=30,
     )
     one_euro_min_cutoff_hz: float = option(
-        1.5,
+        1.0,
         "One Euro filter: cutoff of a face at rest, hertz; lower is steadier.",
         minimum=0.01,
         maximum=100.0,
         runtime=True,
     )
     one_euro_beta: float = option(
-        15.0,
+        30.0,
         "One Euro filter: hertz of cutoff added per face size a second; higher lags less.",
         minimum=0.0,
         maximum=1000.0,
