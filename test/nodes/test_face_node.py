@@ -1,0 +1,136 @@
+import threading
+
+import pytest
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from std_srvs.srv import SetBool, Trigger
+
+SUCCESS = TransitionCallbackReturn.SUCCESS
+
+
+def state_of(node):
+    return node._state_machine.current_state[1]
+
+
+def entities_of(node):
+    own = {"faces", "raw", "overlay", "diagnostics", "image"}
+    publishers = [p.topic_name for p in node.publishers if p.topic_name.split("/")[-1] in own]
+    subscriptions = [s.topic_name for s in node.subscriptions if s.topic_name == "/image"]
+    return sorted(publishers), subscriptions
+
+
+def workers():
+    return [t for t in threading.enumerate() if t.name == "face_worker"]
+
+
+def test_autostart_brings_it_to_active(make_face_node):
+    node = make_face_node()
+    assert state_of(node) == "unconfigured"
+    assert node.start()
+    assert state_of(node) == "active"
+    publishers, subscriptions = entities_of(node)
+    assert publishers == ["/diagnostics", "/faces", "/faces/overlay", "/faces/raw"]
+    assert subscriptions == ["/image"]
+    assert len(workers()) == 1
+    node.close()
+    assert workers() == []
+
+
+def test_without_autostart_it_waits(make_face_node):
+    node = make_face_node(autostart=False)
+    assert node.start()
+    assert state_of(node) == "unconfigured"
+    assert entities_of(node) == ([], [])
+
+
+def test_cycles_leave_nothing_behind(make_face_node):
+    node = make_face_node(autostart=False)
+    threads = threading.active_count()
+    for _ in range(3):
+        assert node.trigger_configure() == SUCCESS
+        # Networks and publishers are there, but no image is taken.
+        assert entities_of(node) == (["/faces", "/faces/overlay", "/faces/raw"], [])
+        for _ in range(2):
+            assert node.trigger_activate() == SUCCESS
+            assert entities_of(node)[1] == ["/image"]
+            assert node.trigger_deactivate() == SUCCESS
+            assert entities_of(node)[1] == []
+            assert workers() == []
+        assert node.trigger_cleanup() == SUCCESS
+        assert entities_of(node) == ([], [])
+        assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("steps", ["", "c", "ca"])
+def test_shutdown_from_every_state(make_face_node, steps):
+    node = make_face_node(autostart=False)
+    for step in steps:
+        assert {"c": node.trigger_configure, "a": node.trigger_activate}[step]() == SUCCESS
+    assert node.trigger_shutdown() == SUCCESS
+    assert state_of(node) == "finalized"
+    assert entities_of(node) == ([], [])
+    assert workers() == []
+
+
+def test_missing_model_set_can_be_mended(make_face_node, tddfa_v2_set, tmp_path):
+    node = make_face_node(model_set=str(tmp_path / "absent"))
+    assert not node.start()
+    assert state_of(node) == "unconfigured"
+    assert node.run(threading.Event()) == 1
+    node.set_parameters([Parameter("model_set", value=str(tddfa_v2_set))])
+    assert node.trigger_configure() == SUCCESS
+
+
+def test_fixed_parameters_change_through_a_cycle(make_face_node):
+    node = make_face_node()
+    node.start()
+    (answer,) = node.set_parameters([Parameter("frame_policy", value="every")])
+    assert not answer.successful
+    assert "frame_policy cannot change while the node is active" in answer.reason
+    node.trigger_deactivate()
+    node.trigger_cleanup()
+    (answer,) = node.set_parameters([Parameter("frame_policy", value="every")])
+    assert answer.successful
+    assert node.start()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("smoothing", "none"), ("detection_interval_s", 2.0), ("overlay", "box"), ("max_faces", 3)],
+)
+def test_runtime_parameters_change_while_active(make_face_node, name, value):
+    node = make_face_node()
+    node.start()
+    (answer,) = node.set_parameters([Parameter(name, value=value)])
+    assert answer.successful, answer.reason
+    assert node.get_parameter(name).value == value
+
+
+def test_compressed_topic_follows_a_remapped_image_topic(make_face_node):
+    node = make_face_node(image_transport="compressed")
+    node.start()
+    assert [s.topic_name for s in node.subscriptions if "image" in s.topic_name] == [
+        "/image/compressed"
+    ]
+
+
+def test_reset_says_whether_it_could(make_face_node):
+    node = make_face_node()
+    answer = node._on_reset(Trigger.Request(), Trigger.Response())
+    assert not answer.success
+    node.start()
+    assert node._on_reset(Trigger.Request(), Trigger.Response()).success
+
+
+def test_disabled_it_does_not_subscribe(make_face_node):
+    node = make_face_node()
+    node.start()
+    for enabled in (False, False, True, True):
+        request = SetBool.Request(data=enabled)
+        assert node._on_enable(request, SetBool.Response()).success
+        assert entities_of(node)[1] == (["/image"] if enabled else [])
+    # It stays disabled through a lifecycle cycle.
+    node._on_enable(SetBool.Request(data=False), SetBool.Response())
+    node.trigger_deactivate()
+    node.trigger_activate()
+    assert entities_of(node)[1] == []
