@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -28,6 +29,14 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.pop("TDDFA_MODELS", None)
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % HIGHEST_DOMAIN))
     os.environ.setdefault("ROS_LOG_DIR", str(BUILD / "test-logs"))
+    # How long one example takes says nothing on a machine that does other work.
+    hypothesis.settings.register_profile(
+        "tddfa",
+        deadline=None,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+        print_blob=True,
+    )
+    hypothesis.settings.load_profile("tddfa")
 
 
 def _folder_or_skip(folder: Path) -> Path:
