@@ -17,6 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile
 
 HERE = Path(__file__).parent
 STOP_PATIENCE_S = 15.0
@@ -182,6 +186,58 @@ def make_world(tmp_path: Path) -> Iterator[Callable[[], RosWorld]]:
 def world(make_world: Callable[[], RosWorld]) -> RosWorld:
     """A world of its own."""
     return make_world()
+
+
+class Probe:
+    """A node of the test's own in a world: publishes images, calls services."""
+
+    def __init__(self, world: RosWorld) -> None:
+        self._context = rclpy.Context()
+        rclpy.init(args=[], context=self._context, domain_id=world.domain_id)
+        self.node = rclpy.create_node("probe", context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+
+    def spin_until(self, condition: Callable[[], Any], what: str, timeout_s: float = 30.0) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline, f"waited {timeout_s:g} s for {what}"
+            self._executor.spin_once(0.02)
+
+    def publisher(self, message_type: type, topic: str, subscribers: int = 1) -> Publisher:
+        publisher = self.node.create_publisher(message_type, topic, QoSProfile(depth=1))
+        self.spin_until(
+            lambda: publisher.get_subscription_count() >= subscribers, f"a subscriber of {topic}"
+        )
+        return publisher
+
+    def messages(self, message_type: type, topic: str, depth: int = 100) -> list[Any]:
+        """Return a list that fills while the probe spins."""
+        kept: list[Any] = []
+        self.node.create_subscription(message_type, topic, kept.append, QoSProfile(depth=depth))
+        self.spin_until(lambda: self.node.count_publishers(topic) > 0, f"a publisher of {topic}")
+        return kept
+
+    def call(self, service_type: type, name: str, **fields: object) -> Any:
+        client = self.node.create_client(service_type, name)
+        self.spin_until(client.service_is_ready, f"the service {name}")
+        future = client.call_async(service_type.Request(**fields))
+        self.spin_until(future.done, f"an answer of {name}")
+        self.node.destroy_client(client)
+        return future.result()
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self.node.destroy_node()
+        self._context.try_shutdown()
+
+
+@pytest.fixture
+def probe(world: RosWorld) -> Iterator[Probe]:
+    """Be a node in the test's world."""
+    probe = Probe(world)
+    yield probe
+    probe.close()
 
 
 @pytest.fixture
