@@ -65,6 +65,9 @@ cdef extern from "raster.h" namespace "tddfa" nogil:
     void c_interpolate_byte "tddfa::interpolate_byte"(
         const Pixel *, const int16_t *, int32_t, Window, int16_t, const int32_t *, const float *,
         int32_t, const float *, const float *, uint8_t *) noexcept
+    void c_depth "tddfa::depth_byte"(
+        const Pixel *, const int16_t *, int32_t, Window, int16_t, float, float,
+        uint8_t *) noexcept
 
 
 cdef inline Window window_of(tuple xyxy):
@@ -300,3 +303,19 @@ def interpolate_byte(
             <const Pixel *> &pixels[0, 0, 0], &faces[0, 0], <int32_t> pixels.shape[1], window,
             face, &triangles[0, 0], &attributes[0, 0], <int32_t> attributes.shape[1], &scale[0],
             &offset[0], &out[0, 0, 0])
+
+
+def depth_byte(
+    const float[:, :, ::1] pixels,
+    const int16_t[:, ::1] faces,
+    tuple xyxy,
+    int16_t face,
+    float scale,
+    float offset,
+    uint8_t[:, ::1] out,
+):
+    cdef Window window = window_of(xyxy)
+    with nogil:
+        c_depth(
+            <const Pixel *> &pixels[0, 0, 0], &faces[0, 0], <int32_t> pixels.shape[1], window,
+            face, scale, offset, &out[0, 0])

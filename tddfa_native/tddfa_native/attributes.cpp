@@ -70,4 +70,15 @@ void interpolate_byte(const Pixel* pixels, const int16_t* faces, int32_t width, 
                     offset, out, TruncateToByte());
 }
 
+void depth_byte(const Pixel* pixels, const int16_t* faces, int32_t width, Window window,
+                int16_t face, float scale, float offset, uint8_t* out) {
+    const TruncateToByte store;
+    for (int32_t y = window.y0; y < window.y1; ++y) {
+        const int64_t row = int64_t(y) * width;
+        for (int64_t at = row + window.x0; at < row + window.x1; ++at) {
+            if (faces[at] == face) out[at] = store(pixels[at].depth * scale + offset);
+        }
+    }
+}
+
 }  // namespace tddfa

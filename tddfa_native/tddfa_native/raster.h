@@ -143,6 +143,10 @@ void interpolate_byte(const Pixel* pixels, const int16_t* faces, int32_t width, 
                       int16_t face, const int32_t* triangles, const float* attributes,
                       int32_t channels, const float* scale, const float* offset, uint8_t* out);
 
+// out (height, width) = depth * scale + offset, clipped and truncated likewise.
+void depth_byte(const Pixel* pixels, const int16_t* faces, int32_t width, Window window,
+                int16_t face, float scale, float offset, uint8_t* out);
+
 }  // namespace tddfa
 
 #endif  // TDDFA_NATIVE_RASTER_H_

@@ -307,6 +307,22 @@ class VisibilityBuffer:
         )
         return out
 
+    def depth_into(
+        self, face: int, out: np.ndarray, *, scale: float = 1.0, offset: float = 0.0
+    ) -> None:
+        """Write ``scale * depth + offset``, clipped to 0..255 and truncated, where `face` shows.
+
+        Parameters
+        ----------
+        face : index that :meth:`draw` returned
+        out : (height, width) uint8, C-contiguous; other pixels are left alone
+        """
+        if out.shape != (self.height, self.width) or out.dtype != np.uint8:
+            raise ValueError(
+                f"out: expected ({self.height}, {self.width}) uint8, got {out.shape} {out.dtype}"
+            )
+        _cy.depth_byte(self._pixels, self.face, self._windows[face], face, scale, offset, out)
+
     def bake(
         self,
         vertices: np.ndarray,
