@@ -13,14 +13,14 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from tddfa_ros.core import media, model_set
+from tddfa_ros.core import media
 from tddfa_ros.core.atomic_file import replacing
 from tddfa_ros.core.errors import TddfaError
 from tddfa_ros.core.interruption import Interruption
 from tddfa_ros.core.recording import FALLBACK_RATE_HZ, VideoWriter
 from tddfa_ros.core.sample_media import CLIP_RATE_HZ, astronaut_clip
 from tddfa_ros.nodes.recorder import Recorder, Recording
-from tddfa_ros.nodes.session import Session, say
+from tddfa_ros.nodes.session import Session, find_model_set, say
 
 EXAMPLES = """examples:
   python -m tddfa_ros demo
@@ -93,12 +93,12 @@ def _input_of(args: argparse.Namespace) -> tuple[str, float]:
 
 def run(args: argparse.Namespace) -> int:
     """Play, record, and report."""
-    chosen = model_set.find(args.model_set)
+    chosen = find_model_set(args.model_set)
     say(f"model set  {chosen}")
     source, rate_hz = _input_of(args)
     say(f"input      {source}")
     face_parameters = {
-        "model_set": str(Path(chosen).resolve()),
+        "model_set": str(chosen),
         "frame_policy": args.frame_policy,
         "overlay": args.overlay,
     }

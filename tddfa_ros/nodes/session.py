@@ -15,7 +15,8 @@ from ament_index_python.packages import PackageNotFoundError, get_package_share_
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-from tddfa_ros.core.errors import TddfaError
+from tddfa_ros.core import model_set
+from tddfa_ros.core.errors import ModelSetNotFoundError, TddfaError
 from tddfa_ros.nodes.children import ChildNode
 
 READY_TIMEOUT_S = 60.0
@@ -130,6 +131,22 @@ class Session:
                     f"{self.face_node.log_tail()}"
                 )
             self.spin_once()
+
+
+def find_model_set(name_or_path: str) -> Path:
+    """Find a model set as :func:`tddfa_ros.core.model_set.find` does; absolute.
+
+    Raises
+    ------
+    ModelSetNotFoundError
+        There is none; the message also tells who came by `make` which Python to use.
+    """
+    try:
+        return Path(model_set.find(name_or_path)).resolve()
+    except ModelSetNotFoundError as error:
+        raise ModelSetNotFoundError(
+            f"{error} In a checkout run `source env.sh` before that command, and `make demo` after."
+        ) from error
 
 
 def say(text: str) -> None:

@@ -17,10 +17,9 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 
 from tddfa_msgs.msg import FaceArray
-from tddfa_ros.core import model_set
 from tddfa_ros.core.interruption import Interruption
 from tddfa_ros.nodes.run_statistics import RunStatistics
-from tddfa_ros.nodes.session import Session, say
+from tddfa_ros.nodes.session import Session, find_model_set, say
 
 EXAMPLES = """examples:
   python -m tddfa_ros webcam
@@ -75,7 +74,7 @@ class FaceCounter(Node):
 
 def run(args: argparse.Namespace) -> int:
     """Run both nodes until Ctrl-C."""
-    chosen = Path(model_set.find(args.model_set)).resolve()
+    chosen = find_model_set(args.model_set)
     with ExitStack() as stack:
         stop = stack.enter_context(Interruption())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tddfa_ros_")))

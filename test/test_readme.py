@@ -1,0 +1,97 @@
+"""What the README says is so: its tables, its commands, its links and its code."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tddfa_ros.__main__ import VERBS
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+TEXT = (REPOSITORY / "README.md").read_text()
+
+
+def commands(starting: str) -> list[str]:
+    blocks = re.findall(r"```\n(.*?)```", TEXT, re.DOTALL)
+    inline = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL))
+    lines = [line for block in blocks for line in block.splitlines()] + inline
+    return [line.partition("  #")[0].strip() for line in lines if line.startswith(starting)]
+
+
+def load_script(path: Path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_parameter_tables_are_those_of_the_code():
+    pytest.importorskip("rclpy", reason="nodes need ROS")
+    script = load_script(REPOSITORY / "docs" / "parameter_tables.py")
+    assert script.with_tables(TEXT) == TEXT, "run `python docs/parameter_tables.py`"
+
+
+@pytest.mark.parametrize("command", commands("python -m tddfa_ros "))
+def test_commands_are_accepted(command):
+    words = shlex.split(command)[3:]
+    verb, arguments = words[0], words[1:]
+    assert verb in VERBS
+    if VERBS[verb].needs_ros:
+        pytest.importorskip("rclpy", reason="nodes need ROS")
+        pytest.importorskip("tddfa_msgs", reason="needs the built workspace: make setup")
+    parser = argparse.ArgumentParser()
+    importlib.import_module(VERBS[verb].module).add_arguments(parser)
+    parser.parse_args(arguments)
+
+
+def test_every_verb_is_there():
+    named = {shlex.split(command)[3] for command in commands("python -m tddfa_ros ")}
+    assert named == set(VERBS)
+
+
+def test_targets_of_make_exist():
+    targets = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    named = {shlex.split(command)[1] for command in commands("make ")}
+    assert named <= targets
+    assert {"demo", "test", "bench"} <= named
+
+
+def test_links_lead_somewhere():
+    anchors = {
+        re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-")
+        for title in re.findall(r"^#+ (.+)$", TEXT, re.MULTILINE)
+    }
+    for target in re.findall(r"\]\(([^)]+)\)", TEXT):
+        if target.startswith("#"):
+            assert target[1:] in anchors, target
+        elif not target.startswith("http"):
+            assert (REPOSITORY / target).exists(), target
+
+
+def test_topics_are_those_that_the_node_has():
+    sources = "".join(p.read_text() for p in (REPOSITORY / "tddfa_ros" / "nodes").glob("*.py"))
+    for row in re.findall(r"^\| `([^`]+)`(?: \(in\))? \| `[a-z_]+/", TEXT, re.MULTILINE):
+        assert f'"{row}"' in sources, row
+
+
+def test_code_runs(tddfa_v2_set):
+    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | {"TDDFA_MODELS": str(tddfa_v2_set.parent)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"\(\d{4,}, 3\)", done.stdout), done.stdout
