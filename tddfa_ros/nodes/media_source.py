@@ -95,11 +95,12 @@ class MediaSource(Node):
         media = open_media(config.input, topic=config.bag_topic)
         self.get_logger().info(f"playing {media.kind} {media.source} on {self._images.topic_name}")
         self._wait_for_subscribers(stop)
+        pace = _Pace()
         loop_offset_ns = 0
         while True:
             sent_before = self.sent
             with media:
-                loop_offset_ns = self._play(media, calibration, loop_offset_ns, stop)
+                loop_offset_ns = self._play(media, calibration, loop_offset_ns, pace, stop)
             if self.sent == sent_before and not stop.is_set():
                 raise MediaError(
                     f"{config.input}: no image between start_s={config.start_s:g} and "
@@ -122,13 +123,13 @@ class MediaSource(Node):
         media: Media,
         calibration: CameraInfo | None,
         loop_offset_ns: int,
+        pace: _Pace,
         stop: threading.Event,
     ) -> int:
-        """Play once; returns the offset of the next round's stamps."""
+        """Play once; returns the offset of the next round's times."""
         config = self._config
         start_ns, end_ns = round(config.start_s * 1e9), round(config.end_s * 1e9)
-        first_ns = last_ns = None
-        pace = _Pace()
+        first_ns = first_sent_ns = last_ns = None
         if isinstance(media, Bag):
             outgoing = self._from_bag(media, calibration)
         else:
@@ -140,13 +141,17 @@ class MediaSource(Node):
                 continue
             if stop.is_set() or (end_ns and since_first_ns > end_ns):
                 break
-            if item.image is not None and not self._may_send(media, item, pace, stop):
+            at_ns = item.at_ns + loop_offset_ns
+            if item.image is not None and not self._may_send(media, at_ns, pace, stop):
                 continue
             self._send(item, media.live)
+            first_sent_ns = item.at_ns if first_sent_ns is None else first_sent_ns
             last_ns = item.at_ns
-        if first_ns is None or last_ns is None:
+        if first_sent_ns is None:
             return loop_offset_ns
-        return loop_offset_ns + last_ns - first_ns + round(1e9 / (media.fps or 1.0))
+        # An image alone has no rate of its own.
+        rate_hz = media.fps or self._config.rate_hz or 1.0
+        return loop_offset_ns + last_ns - first_sent_ns + round(1e9 / rate_hz)
 
     def _from_frames(
         self, media: Media, calibration: CameraInfo | None, loop_offset_ns: int
@@ -184,11 +189,11 @@ class MediaSource(Node):
                     info = serialize_message(own)
             yield _Outgoing(message.received_ns, image, info)
 
-    def _may_send(self, media: Media, item: _Outgoing, pace: _Pace, stop: threading.Event) -> bool:
+    def _may_send(self, media: Media, at_ns: int, pace: _Pace, stop: threading.Event) -> bool:
         """Wait until an image is due; False if it is to be left out."""
         rate_hz = self._config.rate_hz
         if media.live:
-            return rate_hz == 0 or pace.admits(item.at_ns, rate_hz)
+            return rate_hz == 0 or pace.admits(at_ns, rate_hz)
         if self._config.pace == "answered":
             waited_s = 0.0
             while not self._answers.acquire(timeout=0.1):
@@ -199,7 +204,7 @@ class MediaSource(Node):
                     self.get_logger().warning("no answer on 'faces'; sending the next image")
                     break
             return True
-        stop.wait(pace.seconds_until(item.at_ns, rate_hz))
+        stop.wait(pace.seconds_until(at_ns, rate_hz))
         return not stop.is_set()
 
     def _send(self, item: _Outgoing, live: bool) -> None:

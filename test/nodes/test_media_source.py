@@ -1,0 +1,304 @@
+import itertools
+import threading
+import time
+
+import cv2
+import numpy as np
+import pytest
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
+from rclpy.serialization import serialize_message
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from tddfa_msgs.msg import FaceArray
+from tddfa_ros.core.errors import ConfigError, MediaError
+from tddfa_ros.nodes.media_source import MAX_AHEAD, MediaSource, _Pace
+from tddfa_ros.nodes.raw_image import ImageHeader, decode_image, encode_image
+
+FPS = 25
+PERIOD_NS = 40_000_000
+COUNT = 10
+
+
+class Listener:
+    """Receives what a media source publishes, in a thread."""
+
+    def __init__(self):
+        self.node = rclpy.create_node("listener")
+        self.images, self.infos, self.times_s = [], [], []
+        self.node.create_subscription(
+            Image, "image", self._on_image, QoSProfile(depth=50), raw=True
+        )
+        self.node.create_subscription(CameraInfo, "camera_info", self.infos.append, 50)
+        self.executor = SingleThreadedExecutor()
+        self.executor.add_node(self.node)
+        self.thread = threading.Thread(target=self.executor.spin)
+        self.thread.start()
+
+    def _on_image(self, data):
+        self.times_s.append(time.monotonic())
+        self.images.append(data)
+
+    @property
+    def stamps_ns(self):
+        return [decode_image(data)[0].stamp_ns for data in self.images]
+
+    def close(self):
+        self.executor.shutdown()
+        self.thread.join()
+        self.node.destroy_node()
+
+
+@pytest.fixture
+def play(ros):
+    """Play with some parameters to the end; returns what was received."""
+    opened = []
+
+    def start(stop_when=None, **parameters):
+        listener = Listener()
+        opened.append(listener)
+        values = {"wait_for_subscribers": 1} | parameters
+        source = MediaSource(
+            parameter_overrides=[Parameter(name, value=value) for name, value in values.items()]
+        )
+        opened.append(source)
+        listener.executor.add_node(source)
+        stop = threading.Event()
+        if stop_when is not None:
+
+            def watch():
+                while not stop_when(listener):
+                    time.sleep(0.005)
+                stop.set()
+
+            threading.Thread(target=watch, daemon=True).start()
+        assert source.run(stop) == 0
+        deadline = time.monotonic() + 10
+        while len(listener.images) < source.sent and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(listener.images) == source.sent
+        return listener
+
+    yield start
+    for node in opened:
+        node.close()
+
+
+@pytest.fixture
+def video(tmp_path):
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), FPS, (64, 48))
+    for number in range(COUNT):
+        writer.write(np.full((48, 64, 3), 10 * number, np.uint8))
+    writer.release()
+    return str(path)
+
+
+def test_video_is_played_with_its_stamps_and_at_its_pace(play, video):
+    heard = play(input=video, frame_id="left")
+    assert heard.stamps_ns == [number * PERIOD_NS for number in range(COUNT)]
+    for number, data in enumerate(heard.images):
+        header, image = decode_image(data)
+        assert header.frame_id == "left"
+        assert image.shape == (48, 64, 3)
+        assert abs(image.mean() - 10 * number) < 3
+    assert heard.times_s[-1] - heard.times_s[0] >= 0.9 * (COUNT - 1) / FPS
+
+
+def test_camera_info_goes_with_every_image(play, video):
+    heard = play(input=video, rate_hz=500.0)
+    assert len(heard.infos) == COUNT
+    for info, stamp_ns in zip(heard.infos, heard.stamps_ns, strict=True):
+        assert info.header.stamp.sec * 10**9 + info.header.stamp.nanosec == stamp_ns
+        assert info.header.frame_id == "camera"
+        assert (info.height, info.width, info.k[0]) == (48, 64, 0.0)
+
+
+def test_calibration_file(play, video, tmp_path):
+    path = tmp_path / "camera.yaml"
+    path.write_text(
+        "image_width: 64\nimage_height: 48\ndistortion_model: plumb_bob\n"
+        "camera_matrix: {data: [70, 0, 32, 0, 71, 24, 0, 0, 1]}\n"
+    )
+    heard = play(input=video, rate_hz=500.0, camera_info_file=str(path))
+    assert {info.k[0] for info in heard.infos} == {70.0}
+
+
+def test_rate_changes_the_pace_and_not_the_stamps(play, video):
+    heard = play(input=video, rate_hz=200.0)
+    assert heard.stamps_ns == [number * PERIOD_NS for number in range(COUNT)]
+    assert heard.times_s[-1] - heard.times_s[0] >= 0.9 * (COUNT - 1) / 200
+
+
+def test_start_and_end(play, video):
+    heard = play(input=video, rate_hz=500.0, start_s=0.08, end_s=0.2)
+    assert heard.stamps_ns == [number * PERIOD_NS for number in range(2, 6)]
+
+
+def test_looping_stamps_go_on(play, video):
+    heard = play(lambda h: len(h.images) >= 3 * COUNT, input=video, rate_hz=500.0, loop=True)
+    stamps = heard.stamps_ns[: 3 * COUNT]
+    assert {b - a for a, b in itertools.pairwise(stamps)} == {PERIOD_NS}
+
+
+def test_looping_part_goes_on_without_a_gap(play, video):
+    heard = play(
+        lambda h: len(h.images) >= 9,
+        input=video,
+        rate_hz=500.0,
+        loop=True,
+        start_s=0.04,
+        end_s=0.12,
+    )
+    levels = [round(decode_image(data)[1].mean() / 10) for data in heard.images[:9]]
+    assert levels == [1, 2, 3] * 3
+    assert {b - a for a, b in itertools.pairwise(heard.stamps_ns[:9])} == {PERIOD_NS}
+
+
+def test_image_and_folder(play, tmp_path):
+    for number in (1, 2, 10):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((4, 6), 10 * number, np.uint8))
+    heard = play(input=str(tmp_path / "10.png"))
+    assert heard.stamps_ns == [0]
+    heard = play(input=str(tmp_path), rate_hz=100.0)
+    assert [int(decode_image(data)[1][0, 0, 0]) for data in heard.images] == [10, 20, 100]
+    assert heard.stamps_ns == [0, 10**9, 2 * 10**9]
+
+
+def test_looping_image_keeps_to_the_rate(play, tmp_path):
+    cv2.imwrite(str(tmp_path / "still.png"), np.full((4, 6), 50, np.uint8))
+    heard = play(
+        lambda h: len(h.images) >= 11, input=str(tmp_path / "still.png"), rate_hz=50.0, loop=True
+    )
+    assert {b - a for a, b in itertools.pairwise(heard.stamps_ns)} == {20_000_000}
+    assert heard.times_s[10] - heard.times_s[0] >= 0.9 * 10 / 50
+
+
+def test_nothing_between_start_and_end_is_an_error(play, video):
+    with pytest.raises(MediaError, match="no image between start_s=5 and end_s=0"):
+        play(input=video, start_s=5.0)
+
+
+def test_missing_input_and_calibration_are_errors(play, video, tmp_path):
+    with pytest.raises(MediaError, match="absent"):
+        play(input=str(tmp_path / "absent.mp4"))
+    with pytest.raises(ConfigError, match="absent"):
+        play(input=video, camera_info_file=str(tmp_path / "absent.yaml"))
+
+
+def test_answered_pace_is_never_more_than_a_few_ahead(ros, video):
+    listener = Listener()
+    source = MediaSource(
+        parameter_overrides=[
+            Parameter("input", value=video),
+            Parameter("pace", value="answered"),
+            Parameter("wait_for_subscribers", value=1),
+        ]
+    )
+    listener.executor.add_node(source)
+    answers = listener.node.create_publisher(FaceArray, "faces", 10)
+    stop = threading.Event()
+    playing = threading.Thread(target=source.run, args=(stop,))
+    playing.start()
+    try:
+        deadline = time.monotonic() + 20
+        for answered in range(COUNT - MAX_AHEAD):
+            while len(listener.images) < answered + MAX_AHEAD:
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+            time.sleep(0.05)
+            assert len(listener.images) == answered + MAX_AHEAD
+            answers.publish(FaceArray())
+        playing.join(20)
+        assert len(listener.images) == COUNT
+    finally:
+        stop.set()
+        playing.join(20)
+        listener.close()
+        source.close()
+
+
+TYPES = get_typestore(Stores.ROS2_JAZZY)
+
+
+def write_bag(path, *topics):
+    """`topics`: (name, ROS message class, messages), one of each every 20 ms."""
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        for name, kind, messages in topics:
+            msgtype = f"sensor_msgs/msg/{kind.__name__}"
+            connection = writer.add_connection(name, msgtype, typestore=TYPES)
+            for number, message in enumerate(messages):
+                data = message if isinstance(message, bytes) else serialize_message(message)
+                writer.write(connection, 10**18 + number * 20_000_000, data)
+    return str(path)
+
+
+def bag_header(number):
+    return ImageHeader(1_700_000_000, number * 20_000_000, "optical")
+
+
+def test_images_of_a_bag_are_passed_on_byte_by_byte(play, tmp_path):
+    bayer = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    images = [
+        encode_image(bayer + number, bag_header(number), "bayer_rggb8", channels=1)
+        for number in range(5)
+    ]
+    infos = []
+    for number in range(5):
+        infos.append(CameraInfo(header=bag_header(number).message(), height=8, width=8))
+        infos[-1].k[0] = 50.0 + number
+    bag = write_bag(
+        tmp_path / "bag", ("/cam/image", Image, images), ("/cam/camera_info", CameraInfo, infos)
+    )
+    heard = play(input=bag)
+    assert heard.images == images
+    deadline = time.monotonic() + 5
+    while len(heard.infos) < 5 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [info.k[0] for info in heard.infos] == [50, 51, 52, 53, 54]
+    assert heard.times_s[-1] - heard.times_s[0] >= 0.07
+
+
+def test_compressed_images_of_a_bag_are_decoded(play, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    message = CompressedImage(header=bag_header(3).message(), format="png")
+    message.data = cv2.imencode(".png", pixels)[1].tobytes()
+    broken = CompressedImage(header=bag_header(4).message(), format="png")
+    topic = ("/cam/compressed", CompressedImage, [message, broken])
+    heard = play(input=write_bag(tmp_path / "bag", topic))
+    (data,) = heard.images
+    header, image = decode_image(data)
+    assert header == bag_header(3)
+    np.testing.assert_array_equal(image, pixels)
+    assert [info.height for info in heard.infos] == [8]
+
+
+def test_a_looping_bag_jumps_back_in_time(play, tmp_path):
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    images = [encode_image(pixels, bag_header(number)) for number in range(3)]
+    bag = write_bag(tmp_path / "bag", ("/cam", Image, images))
+    heard = play(lambda h: len(h.images) >= 6, input=bag, rate_hz=200.0, loop=True)
+    assert heard.images[:6] == images * 2
+
+
+def test_pace_does_not_rush_after_a_pause(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    pace = _Pace()
+    waits = []
+    for number in range(6):
+        waits.append(pace.seconds_until(number * 100_000_000, 0.0))
+        now[0] += waits[-1] + (5.0 if number == 2 else 0.0)
+    np.testing.assert_allclose(waits, [0, 0.1, 0.1, 0, 0.1, 0.1], atol=1e-9)
+
+
+def test_a_camera_is_thinned_out_to_a_lower_rate():
+    pace = _Pace()
+    start_ns = 1_700_000_000 * 10**9
+    admitted = [pace.admits(start_ns + number * 33_333_333, 10.0) for number in range(300)]
+    assert admitted[0]
+    assert sum(admitted) == pytest.approx(100, abs=2)
