@@ -1,0 +1,44 @@
+"""Training states on disk: written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def save(path: str | Path, state: dict[str, Any]) -> None:
+    """Write under a temporary name beside `path`, then rename."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    torch.save(state, temporary)
+    temporary.replace(path)
+
+
+def load(path: str | Path) -> dict[str, Any] | None:
+    """The state at `path`, tensors and plain values only; None if there is no file."""
+    if not Path(path).exists():
+        return None
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+class Average:
+    """Exponential moving average of a module's state; its window grows with the run's length."""
+
+    def __init__(self, module: torch.nn.Module, longest: float = 0.999) -> None:
+        self._longest = longest
+        self._steps = 0
+        self.state = {k: v.detach().clone() for k, v in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: torch.nn.Module) -> None:
+        """Take one step towards the module's present state."""
+        self._steps += 1
+        keep = min(self._longest, self._steps / (self._steps + 10))
+        for name, value in module.state_dict().items():
+            if value.dtype.is_floating_point:
+                self.state[name].lerp_(value, 1 - keep)
+            else:
+                self.state[name].copy_(value)

@@ -1,0 +1,168 @@
+"""Endless training crops for the regressor: people from a pool, lit and placed anew each time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from tddfa_ros.training import backdrop, lighting
+from tddfa_ros.training.degrade import degrade
+from tddfa_ros.training.occlude import occlude
+from tddfa_ros.training.rig import MODEL_SHAPES, Rig
+from tddfa_ros.training.sight import CANVAS, ROI_PX, Layers, Studio, spread_points
+from tddfa_ros.training.skin import SkinPainter
+
+CROP = 120
+"""Side of the regressor's input, pixels."""
+DENSE_POINTS = 200
+_BACKGROUND_SIDE = 200
+_SCALE_CENTRE, _SCALE_SPREAD = -0.06, 0.2
+_SHIFT_SPREAD = 0.055
+_ROLL_DEG = 8.0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Crops and truths.
+
+    Attributes
+    ----------
+    crops : (b, CROP, CROP, 3) uint8 BGR
+    points : (b, 268, 3) float32, pixels of the crop, y down, z towards the viewer
+    rotation : (b, 3, 3) float32, face to camera with y up
+    shape : (b, 40) and expression : (b, e) float32 coefficients of the face model
+    is_face : (b,) float32, 1 or 0; the rest of the truth of a 0 is meaningless
+    """
+
+    crops: np.ndarray
+    points: np.ndarray
+    rotation: np.ndarray
+    shape: np.ndarray
+    expression: np.ndarray
+    is_face: np.ndarray
+
+
+class CropSource:
+    """Makes batches; one per process.
+
+    Parameters
+    ----------
+    rig : what people are made of
+    expression_count : leading expression components that count as truth
+    seed : of everything
+    pool : people kept; the oldest gives way to each new one
+    reuse : crops made of a person on average
+    """
+
+    def __init__(
+        self, rig: Rig, expression_count: int, *, seed: int, pool: int = 2500, reuse: float = 6.0
+    ) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._studio = Studio(rig, spread_points(rig, DENSE_POINTS))
+        self._painter = SkinPainter(rig)
+        self._expressions = expression_count
+        self._pool_size, self._reuse = pool, reuse
+        self._pool: list[Layers] = []
+        self._next, self._owed = 0, 0.0
+        self._skins = [self._painter.paint(self._rng) for _ in range(24)]
+        self._backgrounds = [self._background() for _ in range(150)]
+
+    def batch(self, size: int, *, not_faces: float = 0.08) -> Batch:
+        """Draw `size` crops, of which about a share `not_faces` show no face."""
+        self._renew(size)
+        crops = np.empty((size, CROP, CROP, 3), np.uint8)
+        points = np.zeros((size, 68 + DENSE_POINTS, 3), np.float32)
+        rotation = np.tile(np.eye(3, dtype=np.float32), (size, 1, 1))
+        shape = np.zeros((size, MODEL_SHAPES), np.float32)
+        expression = np.zeros((size, self._expressions), np.float32)
+        is_face = np.ones(size, np.float32)
+        for k in range(size):
+            layers = self._pool[self._rng.integers(len(self._pool))]
+            if self._rng.random() < not_faces:
+                crops[k] = self._no_face(layers)
+                is_face[k] = 0
+                continue
+            crops[k], points[k], turn = self._crop(layers)
+            rotation[k] = turn @ layers.truth.rotation
+            shape[k] = layers.truth.shape[:MODEL_SHAPES]
+            expression[k] = layers.truth.expression[: self._expressions]
+        return Batch(crops, points, rotation, shape, expression, is_face)
+
+    def _renew(self, crops: int) -> None:
+        self._owed += crops / self._reuse
+        if len(self._pool) < 64:
+            self._owed = max(self._owed, 64)
+        rng = self._rng
+        while self._owed >= 1:
+            self._owed -= 1
+            if rng.random() < 0.1:
+                skin = self._painter.paint(rng)
+                if len(self._skins) < 150:
+                    self._skins.append(skin)
+                else:
+                    self._skins[rng.integers(150)] = skin
+            if rng.random() < 0.1:
+                self._backgrounds[rng.integers(len(self._backgrounds))] = self._background()
+            person = self._studio.draw(rng, self._skins[rng.integers(len(self._skins))])
+            if len(self._pool) < self._pool_size:
+                self._pool.append(person)
+            else:
+                self._pool[self._next] = person
+                self._next = (self._next + 1) % self._pool_size
+
+    def _background(self) -> np.ndarray:
+        return backdrop.draw(self._rng, _BACKGROUND_SIDE, _BACKGROUND_SIDE)
+
+    def _crop(self, layers: Layers) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        rng = self._rng
+        scale = CROP / ROI_PX * np.exp(_SCALE_CENTRE + rng.uniform(-_SCALE_SPREAD, _SCALE_SPREAD))
+        shift = rng.normal(0, _SHIFT_SPREAD, 2) * CROP
+        turn = np.deg2rad(rng.normal(0, _ROLL_DEG))
+        picture, matrix = self._place(layers, scale, shift, turn)
+        points = layers.truth.points.copy()
+        points[:, :2] = points[:, :2] @ matrix[:, :2].T + matrix[:, 2]
+        points[:, 2] *= scale
+        cosine, sine = np.cos(turn), np.sin(turn)
+        # The picture's y points down, the camera frame's up: the same turn has the other sign.
+        about_z = np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]], np.float32)
+        if rng.random() < 0.35:
+            picture = occlude(rng, picture, self._backgrounds)
+        return degrade(rng, picture), points, about_z
+
+    def _place(
+        self, layers: Layers, scale: float, shift: np.ndarray, turn: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        rng = self._rng
+        lit = lighting.light(rng, layers)
+        cosine, sine = np.cos(turn) * scale, np.sin(turn) * scale
+        matrix = np.array([[cosine, -sine, 0], [sine, cosine, 0]], np.float32)
+        centre = np.array([CANVAS / 2, CANVAS / 2], np.float32)
+        matrix[:, 2] = CROP / 2 + shift - matrix[:, :2] @ centre
+        warped = cv2.warpAffine(lit, matrix, (CROP, CROP), flags=cv2.INTER_LINEAR)
+        gap = 1 - warped[..., 3:].astype(np.float32) / 255
+        return warped[..., :3] + self._ground() * gap, matrix
+
+    def _ground(self) -> np.ndarray:
+        rng = self._rng
+        picture = self._backgrounds[rng.integers(len(self._backgrounds))]
+        y, x = rng.integers(0, _BACKGROUND_SIDE - CROP + 1, 2)
+        picture = picture[y : y + CROP, x : x + CROP]
+        if rng.random() < 0.5:
+            picture = picture[:, ::-1]
+        return picture.astype(np.float32) * np.float32(np.exp(rng.normal(0, 0.3)))
+
+    def _no_face(self, layers: Layers) -> np.ndarray:
+        """Background, with or without occluders, or a crop that has lost the face."""
+        rng = self._rng
+        if rng.random() < 0.5:
+            picture = self._ground()
+            if rng.random() < 0.5:
+                picture = occlude(rng, picture, self._backgrounds)
+        else:
+            away = rng.uniform(0, 2 * np.pi)
+            shift = np.array([np.cos(away), np.sin(away)]) * rng.uniform(0.55, 0.9) * CROP
+            scale = CROP / ROI_PX * np.exp(rng.uniform(-0.4, 0.7))
+            picture, _ = self._place(layers, scale, shift, np.deg2rad(rng.normal(0, 30)))
+        return degrade(rng, picture)
