@@ -6,6 +6,7 @@ The photograph (Eileen Collins, NASA) is in the public domain.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 import cv2
 import numpy as np
@@ -38,6 +39,11 @@ def astronaut_picture() -> np.ndarray:
     return cv2.cvtColor(photo_rgb, cv2.COLOR_RGB2BGR)
 
 
+@cache
+def _photograph() -> np.ndarray:
+    return astronaut_picture()
+
+
 def astronaut_view(
     scale: float, roll_rad: float, face_xy: tuple[float, float], size_wh: tuple[int, int]
 ) -> np.ndarray:
@@ -58,7 +64,7 @@ def astronaut_view(
     rotation = np.array([[cos, -sin], [sin, cos]])
     offset = np.asarray(face_xy) - rotation @ FACE_CENTRE_XY
     return cv2.warpAffine(
-        astronaut_picture(),
+        _photograph(),
         np.column_stack([rotation, offset]),
         size_wh,
         flags=cv2.INTER_LINEAR,
