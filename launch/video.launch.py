@@ -103,6 +103,7 @@ def generate_launch_description() -> LaunchDescription:
         output="screen",
         respawn=True,
         respawn_delay=2.0,
+        respawn_max_retries=5,
     )
     rviz = Node(
         package="rviz2",
