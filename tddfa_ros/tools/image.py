@@ -10,11 +10,11 @@ from pathlib import Path
 
 from tddfa_ros.core import media, model_set
 from tddfa_ros.core.atomic_file import replacing
+from tddfa_ros.core.config_arguments import add_config_arguments, config_from
 from tddfa_ros.core.errors import MediaError, TddfaError
 from tddfa_ros.core.pipeline import FacePipeline
 from tddfa_ros.core.results import face_to_dict
 from tddfa_ros.tools.outputs import OUTPUTS, Scene, add_output_arguments, encode, overlay
-from tddfa_ros.tools.pipeline_options import add_config_arguments, config_from
 
 EXAMPLES = """examples:
   python -m tddfa_ros image photo.jpg --out results

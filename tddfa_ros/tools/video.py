@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from tddfa_ros.core import media, model_set
 from tddfa_ros.core.config import PipelineConfig
+from tddfa_ros.core.config_arguments import add_config_arguments, config_from
 from tddfa_ros.core.errors import MediaError
 from tddfa_ros.core.interruption import Interruption
 from tddfa_ros.core.pipeline import FacePipeline
@@ -21,7 +22,6 @@ from tddfa_ros.core.recording import FALLBACK_RATE_HZ, LinesWriter, VideoWriter
 from tddfa_ros.core.results import frame_line
 from tddfa_ros.core.types import FrameResult
 from tddfa_ros.tools.outputs import OUTPUTS, Scene, add_output_arguments, overlay
-from tddfa_ros.tools.pipeline_options import add_config_arguments, config_from
 
 EXAMPLES = """examples:
   python -m tddfa_ros video talk.mp4 --out results/talk.mp4

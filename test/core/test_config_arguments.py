@@ -3,7 +3,7 @@ import argparse
 import pytest
 
 from tddfa_ros.core.config import PipelineConfig, options
-from tddfa_ros.tools.pipeline_options import add_config_arguments, config_from, flag
+from tddfa_ros.core.config_arguments import add_config_arguments, config_from, flag
 
 
 @pytest.fixture
