@@ -36,7 +36,6 @@ OVERLAY_ALPHA = 0.6
 LARGEST_TEXTURE = 4096
 # One dense point drawn for so many visible pixels: a texture of points, not a blot.
 _PIXELS_PER_POINT = 9.0
-_POINT_BGR = (255, 230, 60)
 
 
 def id_color_bgr(face_id: str) -> tuple[int, int, int]:
@@ -128,21 +127,21 @@ class Renderer:
             self._unwrapped = {size_hw: buffer}
         return self._unwrapped[size_hw]
 
-    def mirror_map(self, size: int) -> np.ndarray | None:
+    def mirror_map(self, size: int) -> np.ndarray:
         """Tell where the mirror image of each texel lies in the texture.
+
+        By the face model's `symmetry`; without one the texture's layout is taken to be symmetric
+        about u = 0.5, as that of BFM is within 1 % of its width.
 
         Returns
         -------
-        (size, size, 2) float32, x and y in texels, for ``cv2.remap``; -1 where there is no mesh.
-        None if the face model does not say which vertices mirror each other.
+        (size, size, 2) float32, x and y in texels, for ``cv2.remap``; -1 where there is no mesh
         """
-        symmetry = self.face_model.symmetry
-        if symmetry is None:
-            return None
-        buffer = self.unwrapped((size, size))
-        mirrored = self.face_model.uv[symmetry] * [1.0, -1.0] + [0.0, 1.0]
+        uv, symmetry = self.face_model.uv, self.face_model.symmetry
+        mirrored = uv * [-1.0, 1.0] + [1.0, 0.0] if symmetry is None else uv[symmetry]
         out = np.full((size, size, 2), -1.0, np.float32)
-        return buffer.interpolate(0, mirrored, out, scale=size - 1)
+        mirrored = mirrored * [1.0, -1.0] + [0.0, 1.0]
+        return self.unwrapped((size, size)).interpolate(0, mirrored, out, scale=size - 1)
 
     def _visibility(self, frame: RenderedFrame) -> VisibilityBuffer:
         """Run the pass for a frame unless the buffer still holds it."""
@@ -327,28 +326,17 @@ class RenderedFrame:
             self.vertices[face], self.seen(face), self.image_bgr, threshold=least_facing
         )
 
-    def dense_points(self, canvas_bgr: np.ndarray | None = None) -> np.ndarray:
-        """Draw visible vertices as anti-aliased points of a pixel; fewer on a small face.
-
-        Parameters
-        ----------
-        canvas_bgr : (height, width, 3) uint8 to draw into; a copy of the image by default
+    def dense_points(self, face: int) -> np.ndarray:
+        """Pick visible vertices to draw, one for each nine visible pixels at most.
 
         Returns
         -------
-        The canvas.
+        (k, 2) float32, pixels
         """
-        canvas = self.image_bgr.copy() if canvas_bgr is None else canvas_bgr
-        faces = self._pass().face
-        for face, mesh in enumerate(self.vertices):
-            x0, y0, x1, y1 = self._pass().window_xyxy(face)
-            points = mesh[self.visible_vertices(face), :2]
-            area = np.count_nonzero(faces[y0:y1, x0:x1] == face)
-            step = max(1, round(len(points) * _PIXELS_PER_POINT / max(area, 1)))
-            cover = _splat(points[::step] - [x0, y0], (y1 - y0, x1 - x0))[..., None]
-            window = canvas[y0:y1, x0:x1]
-            window[:] = np.rint(window * (1.0 - cover) + np.array(_POINT_BGR) * cover)
-        return canvas
+        x0, y0, x1, y1 = self._pass().window_xyxy(face)
+        points = self.vertices[face][self.visible_vertices(face), :2]
+        pixels = np.count_nonzero(self._pass().face[y0:y1, x0:x1] == face)
+        return points[:: max(1, round(len(points) * _PIXELS_PER_POINT / max(pixels, 1)))]
 
     def _pass(self) -> VisibilityBuffer:
         return self._renderer._visibility(self)
@@ -380,19 +368,3 @@ def _normalised_coordinates(face_model: FaceModel) -> np.ndarray:
         return face_model.pncc
     mean = face_model.mean
     return (mean - mean.min(axis=0)) / np.ptp(mean, axis=0).clip(1e-9)
-
-
-def _splat(points: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """Coverage in [0, 1] of points a pixel wide, each shared among its four pixels."""
-    height, width = size_hw
-    cover = np.zeros((height + 1) * (width + 1))
-    first = np.floor(points).astype(np.int64)
-    part = points - first
-    for dy in (0, 1):
-        for dx in (0, 1):
-            weight = np.abs(1 - dx - part[:, 0]) * np.abs(1 - dy - part[:, 1])
-            x, y = first[:, 0] + dx, first[:, 1] + dy
-            inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
-            at = (y * (width + 1) + x)[inside]
-            cover += np.bincount(at, weight[inside], minlength=len(cover))
-    return np.minimum(cover.reshape(height + 1, width + 1)[:height, :width], 1.0)

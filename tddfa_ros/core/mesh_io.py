@@ -1,0 +1,292 @@
+"""Meshes of faces as files: ply, obj with mtl and png, glb, stl.
+
+Every file is written beside its final place and renamed when complete. Coordinates are y up and
+right-handed, as viewers expect; triangles run counter-clockwise seen from outside.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import trimesh
+from PIL import Image
+from tddfa_native.mesh import MeshTopology, vertex_normals
+
+from tddfa_ros.core.atomic_file import replacing
+from tddfa_ros.core.errors import ExportError
+from tddfa_ros.core.text_rows import decimal_rows, index_rows
+
+POSES = ("own", "frontal", "image")
+"""Places of an exported mesh, see :func:`posed_vertices`."""
+
+
+@dataclass(frozen=True, eq=False)
+class FaceMesh:
+    """A mesh to write.
+
+    Attributes
+    ----------
+    vertices : (n, 3) float32, y up
+    triangles : (m, 3) int32, counter-clockwise seen from outside
+    normals : (n, 3) float32, unit, outwards
+    uv : (n, 2) float32 in [0, 1], v up; or None
+    texture_bgr : (h, w, 3) uint8, the picture that `uv` refers to; or None
+    colors_bgr : (n, 3) uint8, a colour for each vertex; or None
+    """
+
+    vertices: np.ndarray
+    triangles: np.ndarray
+    normals: np.ndarray
+    uv: np.ndarray | None = None
+    texture_bgr: np.ndarray | None = None
+    colors_bgr: np.ndarray | None = None
+
+
+def posed_vertices(
+    pose: str,
+    *,
+    image_vertices: np.ndarray,
+    model_vertices: np.ndarray,
+    image_height: int,
+    scale: float,
+    metres_per_unit: float,
+) -> np.ndarray:
+    """Vertices of a face in one of the places a file can have it in.
+
+    Parameters
+    ----------
+    pose : "own": the face model's axes (x to the subject's left, y up, z out of the face), metres.
+        "frontal": the same upright, in pixels of the image and where its face is.
+        "image": as fitted, pixels, x right, y up from the image's lower border, z to the viewer.
+    image_vertices : (n, 3) float32, image space
+    model_vertices : (n, 3) float32, model units
+    image_height : pixels
+    scale : pixels of the image per model unit
+    metres_per_unit : metres in one model unit
+
+    Returns
+    -------
+    (n, 3) float32
+
+    Raises
+    ------
+    ExportError
+        Unknown pose.
+    """
+    if pose == "own":
+        return (model_vertices * metres_per_unit).astype(np.float32)
+    if pose not in POSES:
+        raise ExportError(f"pose {pose!r} is not one of {', '.join(POSES)}")
+    in_image = image_vertices * np.float32([1, -1, 1]) + np.float32([0, image_height, 0])
+    if pose == "image":
+        return in_image
+    centred = model_vertices - model_vertices.mean(axis=0)
+    return (centred * scale + in_image.mean(axis=0)).astype(np.float32)
+
+
+def face_mesh(
+    vertices: np.ndarray,
+    topology: MeshTopology,
+    *,
+    uv: np.ndarray | None = None,
+    texture_bgr: np.ndarray | None = None,
+    colors_bgr: np.ndarray | None = None,
+) -> FaceMesh:
+    """Make a mesh with normals, the area-weighted means of the triangles around each vertex.
+
+    Parameters
+    ----------
+    vertices : (n, 3) float32, y up
+    topology : the face model's triangles
+    uv, texture_bgr, colors_bgr : see :class:`FaceMesh`; but texel (row, column) of the texture lies
+        at u = column / (width - 1), v = 1 - row / (height - 1)
+
+    Raises
+    ------
+    ExportError
+        A vertex is not finite.
+    """
+    vertices = topology.check_vertices(vertices)
+    if not np.isfinite(vertices).all():
+        raise ExportError("the mesh has vertices that are not finite; fit the face again")
+    if uv is not None and texture_bgr is not None:
+        # Viewers count texels from the picture's border, not from the centres of the outermost.
+        size = np.array(texture_bgr.shape[1::-1])
+        uv = ((uv * (size - 1) + 0.5) / size).astype(np.float32)
+    normals = vertex_normals(vertices, topology)
+    return FaceMesh(vertices, topology.triangles, normals, uv, texture_bgr, colors_bgr)
+
+
+def merged(meshes: Sequence[FaceMesh]) -> FaceMesh:
+    """Join meshes into one, for pictures with several faces; textures come to lie side by side.
+
+    Raises
+    ------
+    ExportError
+        No mesh, or textures of different heights.
+    """
+    if not meshes:
+        raise ExportError("no face to write")
+    if len(meshes) == 1:
+        return meshes[0]
+    starts = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes])
+    joined = FaceMesh(
+        np.concatenate([mesh.vertices for mesh in meshes]),
+        np.concatenate([m.triangles + start for m, start in zip(meshes, starts, strict=False)]),
+        np.concatenate([mesh.normals for mesh in meshes]),
+    )
+    if all(mesh.colors_bgr is not None for mesh in meshes):
+        joined = replace(joined, colors_bgr=np.concatenate([mesh.colors_bgr for mesh in meshes]))
+    if not all(mesh.uv is not None and mesh.texture_bgr is not None for mesh in meshes):
+        return joined
+    if len({len(mesh.texture_bgr) for mesh in meshes}) > 1:
+        raise ExportError("textures of different heights cannot be joined; use one texture size")
+    left = np.cumsum([0] + [mesh.texture_bgr.shape[1] for mesh in meshes])
+    uv = [
+        (mesh.uv * [mesh.texture_bgr.shape[1], 1] + [start, 0]) / [left[-1], 1]
+        for mesh, start in zip(meshes, left, strict=False)
+    ]
+    texture = np.concatenate([mesh.texture_bgr for mesh in meshes], axis=1)
+    return replace(joined, uv=np.concatenate(uv).astype(np.float32), texture_bgr=texture)
+
+
+def write_mesh(path: str | os.PathLike[str], mesh: FaceMesh) -> list[Path]:
+    """Write a mesh in the format that the file's suffix names.
+
+    Parameters
+    ----------
+    path : ends in one of ``FORMATS``
+    mesh : what to write. ply: normals and vertex colours. obj: normals and texture, as ``.mtl`` and
+        ``.png`` of the same stem beside it, or vertex colours. glb: normals and texture, or vertex
+        colours. stl: the shape only.
+
+    Returns
+    -------
+    The files written, the mesh first.
+
+    Raises
+    ------
+    ExportError
+        Unknown suffix, or the file cannot be written.
+    """
+    path = Path(path)
+    writer = _WRITERS.get(path.suffix.lower())
+    if writer is None:
+        raise ExportError(f"{path.name}: format is not one of {', '.join(FORMATS)}")
+    try:
+        return writer(path, mesh)
+    except OSError as error:
+        raise ExportError(
+            f"{path}: cannot be written ({error.strerror}); choose another folder"
+        ) from error
+
+
+def _write_bytes(path: Path, *parts: bytes) -> None:
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        for part in parts:
+            file.write(part)
+
+
+def _write_ply(path: Path, mesh: FaceMesh) -> list[Path]:
+    fields = [("place", "<f4", (3,)), ("normal", "<f4", (3,))]
+    names = [f"property float {name}" for name in ("x", "y", "z", "nx", "ny", "nz")]
+    if mesh.colors_bgr is not None:
+        fields.append(("rgb", "u1", (3,)))
+        names += [f"property uchar {name}" for name in ("red", "green", "blue")]
+    rows = np.empty(len(mesh.vertices), np.dtype(fields))
+    rows["place"], rows["normal"] = mesh.vertices, mesh.normals
+    if mesh.colors_bgr is not None:
+        rows["rgb"] = mesh.colors_bgr[:, ::-1]
+    faces = np.empty(len(mesh.triangles), np.dtype([("count", "u1"), ("corners", "<i4", (3,))]))
+    faces["count"], faces["corners"] = 3, mesh.triangles
+    header = [
+        "ply",
+        "format binary_little_endian 1.0",
+        f"element vertex {len(rows)}",
+        *names,
+        f"element face {len(faces)}",
+        "property list uchar int vertex_indices",
+        "end_header",
+        "",
+    ]
+    _write_bytes(path, "\n".join(header).encode(), rows.tobytes(), faces.tobytes())
+    return [path]
+
+
+def _write_obj(path: Path, mesh: FaceMesh) -> list[Path]:
+    """Positions with 6 decimals, the rest with 4 or 5; texture and material beside the file."""
+    beside: list[Path] = []
+    head = b"# y up, counter-clockwise\n"
+    places = [mesh.vertices]
+    columns = 1
+    texture_rows = b""
+    if mesh.uv is not None:
+        columns = 2
+        texture_rows = decimal_rows(b"vt", mesh.uv, 5)
+    if mesh.uv is not None and mesh.texture_bgr is not None:
+        beside = _write_material(path, mesh.texture_bgr)
+        head += f"mtllib {beside[0].name}\nusemtl face\n".encode()
+    elif mesh.colors_bgr is not None:
+        places.append(mesh.colors_bgr[:, ::-1] / np.float32(255))
+    _write_bytes(
+        path,
+        head,
+        decimal_rows(b"v", np.column_stack(places), 6),
+        texture_rows,
+        decimal_rows(b"vn", mesh.normals, 4),
+        index_rows(mesh.triangles, len(mesh.vertices), texture=columns == 2),
+    )
+    return [path, *beside]
+
+
+def _write_material(path: Path, texture_bgr: np.ndarray) -> list[Path]:
+    # Readers of obj split at spaces, so the names beside it must have none.
+    stem = "_".join(path.stem.split())
+    material, picture = path.with_name(f"{stem}.mtl"), path.with_name(f"{stem}.png")
+    _write_bytes(picture, cv2.imencode(".png", texture_bgr)[1].tobytes())
+    lines = ["newmtl face", "Ka 1 1 1", "Kd 1 1 1", "Ks 0 0 0", "illum 1", f"map_Kd {picture.name}"]
+    _write_bytes(material, "\n".join([*lines, ""]).encode())
+    return [material, picture]
+
+
+def _write_glb(path: Path, mesh: FaceMesh) -> list[Path]:
+    scene = _as_trimesh(mesh)
+    if mesh.uv is not None and mesh.texture_bgr is not None:
+        material = trimesh.visual.material.PBRMaterial(
+            baseColorTexture=Image.fromarray(mesh.texture_bgr[..., ::-1]),
+            metallicFactor=0.0,
+            roughnessFactor=0.9,
+        )
+        scene.visual = trimesh.visual.TextureVisuals(uv=mesh.uv, material=material)
+    elif mesh.colors_bgr is not None:
+        scene.visual = trimesh.visual.ColorVisuals(
+            scene, vertex_colors=np.ascontiguousarray(mesh.colors_bgr[:, ::-1])
+        )
+    _write_bytes(path, trimesh.exchange.gltf.export_glb(scene, include_normals=True))
+    return [path]
+
+
+def _write_stl(path: Path, mesh: FaceMesh) -> list[Path]:
+    _write_bytes(path, trimesh.exchange.stl.export_stl(_as_trimesh(mesh)))
+    return [path]
+
+
+def _as_trimesh(mesh: FaceMesh) -> trimesh.Trimesh:
+    return trimesh.Trimesh(
+        mesh.vertices, mesh.triangles, vertex_normals=mesh.normals, process=False, validate=False
+    )
+
+
+_WRITERS: dict[str, Callable[[Path, FaceMesh], list[Path]]] = {
+    ".ply": _write_ply,
+    ".obj": _write_obj,
+    ".glb": _write_glb,
+    ".stl": _write_stl,
+}
+FORMATS = tuple(_WRITERS)
+"""Suffixes that :func:`write_mesh` knows."""
