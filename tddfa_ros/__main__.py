@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import importlib.util
+import os
 import signal
 import sys
 from dataclasses import dataclass
@@ -14,6 +16,18 @@ from tddfa_ros.core.errors import TddfaError
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+
+ERRORS_OF_THE_MACHINE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EMFILE,
+}
+"""Full, read-only or forbidden places are no mistake in the program: one line is enough."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +110,15 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run_verb(args.verb, args.arguments)
     except TddfaError as error:
+        sys.stderr.write(f"tddfa_ros {args.verb}: {error}\n")
+        return EXIT_ERROR
+    except BrokenPipeError:
+        # Whoever read our output has gone, as `head` does: no more of it, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_ERROR
+    except OSError as error:
+        if error.errno not in ERRORS_OF_THE_MACHINE:
+            raise
         sys.stderr.write(f"tddfa_ros {args.verb}: {error}\n")
         return EXIT_ERROR
     except KeyboardInterrupt:

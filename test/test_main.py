@@ -100,6 +100,25 @@ def test_a_mistake_in_the_program_keeps_its_traceback():
     assert "Traceback" in done.stderr
 
 
+def test_a_full_disk_is_one_line_too():
+    done = run_with("import errno; raise OSError(errno.ENOSPC, 'No space left', 'x.mp4')")
+    assert done.returncode == 1
+    assert done.stderr.startswith("tddfa_ros image: ")
+    assert "x.mp4" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_goes_away_is_no_traceback():
+    command = f"{sys.executable} -m tddfa_ros --help | head -c 10; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "Traceback" not in done.stderr
+    done = run_with("[print('x' * 1000) for _ in range(10)]; raise BrokenPipeError")
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 1
+
+
 def test_interruption_is_status_130():
     done = run_with("raise KeyboardInterrupt")
     assert done.returncode == 130

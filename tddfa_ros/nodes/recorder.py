@@ -97,7 +97,9 @@ class Recording:
         self.heard_count += 1
         message = deserialize_message(data, FaceArray)
         stamp_ns = stamp_ns_of(data)
-        index = self._index_by_stamp.pop(stamp_ns, self.statistics.processed_count)
+        index = self._index_by_stamp.get(stamp_ns, self.statistics.processed_count)
+        # Images up to this one will get no further answer.
+        self._index_by_stamp = {s: i for s, i in self._index_by_stamp.items() if s > stamp_ns}
         self.statistics.add_faces(
             stamp_ns,
             info["received_timestamp"],
