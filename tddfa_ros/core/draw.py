@@ -27,6 +27,9 @@ _BOX_BGR = (80, 220, 80)
 _AXES_BGR = ((60, 60, 240), (80, 220, 80), (240, 120, 60))
 _SHIFT = 4
 _MAX_COORDINATE = 32000.0
+_POINT_CYAN_BGR = (255, 230, 60)
+_FRUSTUM_BGR = (40, 255, 0)
+_LANDMARKS_WITHOUT_EYES_AND_MOUTH = slice(0, 27)
 _LANDMARKS_OF_NOSE = slice(27, 31)
 
 
@@ -42,6 +45,35 @@ def draw_faces(image_bgr: np.ndarray, faces: Sequence[Face], parts: Sequence[str
     for part in parts:
         for face in faces:
             _DRAWERS[part](image_bgr, face)
+
+
+def draw_points(image_bgr: np.ndarray, points: np.ndarray) -> None:
+    """Draw many points a pixel wide, each shared among its four pixels.
+
+    Parameters
+    ----------
+    image_bgr : (height, width, 3) uint8, changed
+    points : (k, 2) float, pixels; those outside or not finite are left out
+    """
+    height, width = image_bgr.shape[:2]
+    points = points[np.isfinite(points).all(axis=1)]
+    points = points[((points > -1) & (points < (width, height))).all(axis=1)]
+    if not len(points):
+        return
+    first = np.floor(points).astype(np.int64)
+    part = points - first
+    x0, y0 = np.maximum(first.min(axis=0), 0).tolist()
+    columns, rows = (np.minimum(first.max(axis=0) + 2, (width, height)) - (x0, y0)).tolist()
+    cover = np.zeros(rows * columns)
+    for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        weight = np.abs(1 - dx - part[:, 0]) * np.abs(1 - dy - part[:, 1])
+        x, y = first[:, 0] + dx - x0, first[:, 1] + dy - y0
+        inside = (x >= 0) & (y >= 0) & (x < columns) & (y < rows)
+        at = (y * columns + x)[inside]
+        cover += np.bincount(at, weight[inside], minlength=len(cover))
+    cover = np.minimum(cover, 1.0).reshape(rows, columns, 1)
+    window = image_bgr[y0 : y0 + rows, x0 : x0 + columns]
+    window[:] = np.rint(window * (1.0 - cover) + np.array(_POINT_CYAN_BGR) * cover)
 
 
 def _thickness(image: np.ndarray) -> int:
@@ -85,6 +117,26 @@ def _draw_pose(image: np.ndarray, face: Face) -> None:
         cv2.line(image, start, end, _AXES_BGR[column], thickness, cv2.LINE_AA, _SHIFT)
 
 
+def _draw_frustum(image: np.ndarray, face: Face) -> None:
+    """Frustum of 3DDFA_V2: a square at the face, a third larger one before it, and their edges."""
+    span = np.ptp(face.landmarks[:, :2], axis=0).max()
+    rear = np.sqrt(2.0) * float(span) / 3
+    front = int(4 / 3 * rear)
+    square = np.array([(-1, -1), (-1, 1), (1, 1), (1, -1)], np.float64)
+    # Model axes: x to the subject's left, y up, z out of the face.
+    model = np.zeros((8, 3))
+    model[:4, :2], model[4:, :2], model[4:, 2] = rear * square, front * square, front
+    points = (model[:, [2, 0, 1]] @ _rotation(face.pose.quat_xyzw).T)[:, :2]
+    points -= points[:4].mean(axis=0)
+    points += face.landmarks[_LANDMARKS_WITHOUT_EYES_AND_MOUTH, :2].mean(axis=0)
+    fixed = _fixed(points)
+    lines = [fixed[:4], fixed[4:], *(fixed[[corner, corner + 4]] for corner in range(4))]
+    for line in lines:
+        closed = len(line) == 4
+        thickness = 1 + _thickness(image)
+        cv2.polylines(image, [line[:, None]], closed, _FRUSTUM_BGR, thickness, cv2.LINE_AA, _SHIFT)
+
+
 def _rotation(quat_xyzw: np.ndarray) -> np.ndarray:
     x, y, z, w = (float(value) for value in quat_xyzw)
     return np.array(
@@ -109,6 +161,7 @@ def _draw_id(image: np.ndarray, face: Face) -> None:
 _DRAWERS: dict[str, Callable[[np.ndarray, Face], None]] = {
     "landmarks": _draw_landmarks,
     "pose": _draw_pose,
+    "frustum": _draw_frustum,
     "box": _draw_box,
     "id": _draw_id,
 }

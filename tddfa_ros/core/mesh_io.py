@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 import trimesh
 from PIL import Image
-from tddfa_native.mesh import MeshTopology, vertex_normals
 
 from tddfa_ros.core.atomic_file import replacing
 from tddfa_ros.core.errors import ExportError
@@ -91,35 +90,32 @@ def posed_vertices(
 
 def face_mesh(
     vertices: np.ndarray,
-    topology: MeshTopology,
+    triangles: np.ndarray,
+    normals: np.ndarray,
     *,
     uv: np.ndarray | None = None,
     texture_bgr: np.ndarray | None = None,
     colors_bgr: np.ndarray | None = None,
 ) -> FaceMesh:
-    """Make a mesh with normals, the area-weighted means of the triangles around each vertex.
+    """Make a mesh to write of what the renderer gives.
 
     Parameters
     ----------
-    vertices : (n, 3) float32, y up
-    topology : the face model's triangles
-    uv, texture_bgr, colors_bgr : see :class:`FaceMesh`; but texel (row, column) of the texture lies
-        at u = column / (width - 1), v = 1 - row / (height - 1)
+    vertices, triangles, normals, uv, texture_bgr, colors_bgr : see :class:`FaceMesh`; but texel
+        (row, column) of the texture lies at u = column / (width - 1), v = 1 - row / (height - 1)
 
     Raises
     ------
     ExportError
         A vertex is not finite.
     """
-    vertices = topology.check_vertices(vertices)
     if not np.isfinite(vertices).all():
         raise ExportError("the mesh has vertices that are not finite; fit the face again")
     if uv is not None and texture_bgr is not None:
         # Viewers count texels from the picture's border, not from the centres of the outermost.
         size = np.array(texture_bgr.shape[1::-1])
         uv = ((uv * (size - 1) + 0.5) / size).astype(np.float32)
-    normals = vertex_normals(vertices, topology)
-    return FaceMesh(vertices, topology.triangles, normals, uv, texture_bgr, colors_bgr)
+    return FaceMesh(vertices, triangles, normals, uv, texture_bgr, colors_bgr)
 
 
 def merged(meshes: Sequence[FaceMesh]) -> FaceMesh:

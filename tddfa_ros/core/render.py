@@ -101,6 +101,10 @@ class Renderer:
             raise TddfaError(f"{len(ids)} ids for {len(meshes)} faces; give one each, or none")
         return RenderedFrame(self, image, meshes, list(ids) or [""] * len(meshes))
 
+    def outward_normals(self, vertices: np.ndarray) -> np.ndarray:
+        """Unit normals of a mesh in axes with y up, (n, 3) float32, for export."""
+        return vertex_normals(vertices, self.topology)
+
     def unwrapped(self, size_hw: tuple[int, int]) -> VisibilityBuffer:
         """Return the mesh spread out by its texture coordinates; one buffer for each size.
 

@@ -1,0 +1,216 @@
+"""Everything that can be made of one fitted frame: a new output is a row of :data:`OUTPUTS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from tddfa_ros.core import draw, mesh_io, texture
+from tddfa_ros.core.atomic_file import replacing
+from tddfa_ros.core.errors import ExportError
+from tddfa_ros.core.morphable import MorphableModel
+from tddfa_ros.core.render import RenderedFrame, Renderer
+from tddfa_ros.core.types import Face
+
+DEFAULT_TEXTURE_SIZE = 512
+JPEG_QUALITY = 95
+# Texels seen at a more grazing angle than acos of this show the background rather than the face.
+_LEAST_FACING = 0.3
+
+
+class Scene:
+    """One image and its fitted faces; what several outputs share is made once, when first needed.
+
+    Parameters
+    ----------
+    image_bgr : (height, width, 3) uint8, never drawn into
+    faces : what was fitted in it
+    renderer, model : of the model set that fitted them
+    vertices_of : gives a face's (n, 3) vertices in image space; the model's by default
+    texture_size : texels a side
+    mesh_pose : place of exported meshes, one of :data:`tddfa_ros.core.mesh_io.POSES`
+    """
+
+    def __init__(
+        self,
+        image_bgr: np.ndarray,
+        faces: Sequence[Face],
+        renderer: Renderer,
+        model: MorphableModel,
+        *,
+        vertices_of: Callable[[Face], np.ndarray] | None = None,
+        texture_size: int = DEFAULT_TEXTURE_SIZE,
+        mesh_pose: str = "image",
+    ) -> None:
+        self.image_bgr = image_bgr
+        self.faces = tuple(faces)
+        self.renderer = renderer
+        self.model = model
+        self.texture_size = texture_size
+        self.mesh_pose = mesh_pose
+        self._vertices_of = vertices_of or (lambda face: model.vertices(face.params))
+
+    @cached_property
+    def frame(self) -> RenderedFrame:
+        """The rendered frame; its vertices are computed here."""
+        vertices = [self._vertices_of(face) for face in self.faces]
+        return self.renderer.frame(self.image_bgr, vertices, [face.id for face in self.faces])
+
+    def overlay(self, parts: Sequence[str]) -> np.ndarray:
+        """Copy of the image with `parts` of :data:`OVERLAY_PARTS` over it, in that order."""
+        canvas = self.image_bgr.copy()
+        for part in parts:
+            if part == "mesh":
+                self.frame.overlay(canvas)
+            elif part == "dense":
+                for face in range(len(self.faces)):
+                    draw.draw_points(canvas, self.frame.dense_points(face))
+            else:
+                draw.draw_faces(canvas, self.faces, (part,))
+        return canvas
+
+    def texture_bgra(self, face: int) -> np.ndarray:
+        """(size, size, 4) uint8: what is seen of a face, and its other half where it is not."""
+        seen, _ = self.frame.texture(face, self.texture_size, least_facing=_LEAST_FACING)
+        return texture.fill_mirrored(seen, self.renderer.mirror_map(self.texture_size))
+
+    def mesh(self, face: int, *, with_texture: bool, with_colors: bool) -> mesh_io.FaceMesh:
+        """One face as a mesh to write, in ``mesh_pose``.
+
+        Raises
+        ------
+        ExportError
+            Unknown pose, or vertices that are not finite.
+        """
+        about, face_model = self.faces[face], self.model.face_model
+        vertices = mesh_io.posed_vertices(
+            self.mesh_pose,
+            image_vertices=self.frame.vertices[face],
+            model_vertices=self.model.model_vertices(about.params.shape, about.params.expression),
+            image_height=self.image_bgr.shape[0],
+            scale=about.pose.scale,
+            metres_per_unit=face_model.metres_per_unit,
+        )
+        return mesh_io.face_mesh(
+            vertices,
+            face_model.triangles,
+            self.renderer.outward_normals(vertices),
+            uv=face_model.uv if with_texture else None,
+            texture_bgr=texture.complete(self.texture_bgra(face)) if with_texture else None,
+            colors_bgr=self.frame.vertex_colors_bgr(face) if with_colors else None,
+        )
+
+
+@dataclass(frozen=True)
+class Output:
+    """One kind of file; exactly one of `picture` and `mesh` is given.
+
+    Attributes
+    ----------
+    description : for ``--help``
+    suffix : of the file; ``.png`` where values must survive, ``.jpg`` for photos
+    picture : makes the picture, (height, width), (height, width, 3 or 4) uint8
+    mesh : makes the mesh of the face at that place in ``scene.faces``
+    """
+
+    description: str
+    suffix: str
+    picture: Callable[[Scene], np.ndarray] | None = None
+    mesh: Callable[[Scene, int], mesh_io.FaceMesh] | None = None
+
+    def write(self, scene: Scene, path: Path) -> list[Path]:
+        """Write the output; each file appears when it is complete.
+
+        Parameters
+        ----------
+        scene : what to show
+        path : ends in `suffix`. In pose "image" it holds all faces; in the others, where faces
+            would lie in each other, the first, and each further one has its own file
+            ``<stem>_2``, ``<stem>_3``, ...
+
+        Returns
+        -------
+        The files written; none for a mesh of no face.
+
+        Raises
+        ------
+        ExportError
+            A file cannot be written.
+        """
+        if self.picture is not None:
+            _write_picture(path, self.picture(scene))
+            return [path]
+        meshes = [self.mesh(scene, face) for face in range(len(scene.faces))]
+        if meshes and scene.mesh_pose == "image":
+            meshes = [mesh_io.merged(meshes)]
+        written = []
+        for index, mesh in enumerate(meshes):
+            name = path.name if index == 0 else f"{path.stem}_{index + 1}{path.suffix}"
+            written += mesh_io.write_mesh(path.with_name(name), mesh)
+        return written
+
+
+def encode(picture: np.ndarray, suffix: str) -> bytes:
+    """Picture as the content of a file with that suffix."""
+    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if suffix == ".jpg" else []
+    return cv2.imencode(suffix, picture, quality)[1].tobytes()
+
+
+def _write_picture(path: Path, picture: np.ndarray) -> None:
+    try:
+        with replacing(path) as temporary:
+            temporary.write_bytes(encode(picture, path.suffix))
+    except OSError as error:
+        raise ExportError(
+            f"{path}: cannot be written ({error.strerror}); choose another folder"
+        ) from error
+
+
+def _overlay_of(part: str) -> Callable[[Scene], np.ndarray]:
+    return lambda scene: scene.overlay((part,))
+
+
+def _textures(scene: Scene) -> np.ndarray:
+    """Textures of all faces side by side, BGRA; one empty texture if there is no face."""
+    textures = [scene.texture_bgra(face) for face in range(len(scene.faces))]
+    return np.hstack(textures or [np.zeros((scene.texture_size, scene.texture_size, 4), np.uint8)])
+
+
+def _mesh_with(*, textured: bool, coloured: bool) -> Callable[[Scene, int], mesh_io.FaceMesh]:
+    return lambda scene, face: scene.mesh(face, with_texture=textured, with_colors=coloured)
+
+
+OVERLAY_PARTS = ("mesh", "dense", *draw.OVERLAY_PARTS)
+"""What :meth:`Scene.overlay` can draw."""
+
+OUTPUTS = {
+    "landmarks": Output("the 68 landmarks", ".jpg", _overlay_of("landmarks")),
+    "dense": Output("visible vertices as points", ".jpg", _overlay_of("dense")),
+    "mesh": Output("the lit mesh over the image", ".jpg", _overlay_of("mesh")),
+    "pose": Output("axes of the head's orientation", ".jpg", _overlay_of("pose")),
+    "frustum": Output("the head's orientation as a frustum", ".jpg", _overlay_of("frustum")),
+    "box": Output("boxes of the faces", ".jpg", _overlay_of("box")),
+    "depth": Output(
+        "relative depth, near is bright", ".png", lambda scene: scene.frame.depth_view()
+    ),
+    "pncc": Output("place on the mean face as colour", ".png", lambda scene: scene.frame.pncc()),
+    "normals": Output("surface normals as colour", ".png", lambda scene: scene.frame.normals()),
+    "uv": Output("texture coordinates as colour", ".png", lambda scene: scene.frame.uv()),
+    "texture": Output("unwrapped texture, alpha where it is known", ".png", _textures),
+    "ply": Output(
+        "mesh with vertex colours, binary", ".ply", mesh=_mesh_with(textured=False, coloured=True)
+    ),
+    "obj": Output(
+        "mesh with texture, .mtl and .png beside it",
+        ".obj",
+        mesh=_mesh_with(textured=True, coloured=False),
+    ),
+    "glb": Output("mesh with texture", ".glb", mesh=_mesh_with(textured=True, coloured=False)),
+    "stl": Output("mesh without colour", ".stl", mesh=_mesh_with(textured=False, coloured=False)),
+}
+"""Name -> output, as ``--outputs`` takes them; files are named ``<stem>_<name><suffix>``."""
