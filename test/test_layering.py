@@ -29,7 +29,7 @@ ROS = re.compile(
 RESERVED = {
     "onnxruntime": {"core.onnx_session"},
     "tddfa_native.reconstruct": {"core.morphable"},
-    "tddfa_native": {"core.render"},
+    "tddfa_native.rasterize": {"core.render"},
 }
 LAYER_1_MAY_IMPORT = sys.stdlib_module_names | {"numpy"}
 
@@ -113,6 +113,8 @@ def why_wrong(arrow: Arrow, layers: dict[str, int]) -> str | None:
 
 def _why_wrong_outside(arrow: Arrow, own: int) -> str | None:
     root = arrow.target.split(".")[0]
+    if arrow.target.startswith("tddfa_native._"):
+        return "only the wrapper beside it imports a kernel"
     if ROS.match(root) and not arrow.importer.startswith("nodes"):
         return "only nodes imports ROS"
     if own == 1 and root not in LAYER_1_MAY_IMPORT:
@@ -220,6 +222,7 @@ def test_tddfa_native_imports_nothing_of_tddfa_ros():
         ("core.detect", "import onnxruntime as ort", "only ['core.onnx_session']"),
         ("core.pipeline", "from tddfa_native.rasterize import draw", "only ['core.render']"),
         ("core.pipeline", "from tddfa_native import reconstruct", "only ['core.morphable']"),
+        ("core.render", "from tddfa_native._rasterize_cy import draw", "only the wrapper"),
         ("core.pipeline", "import tddfa_ros.nodes.face_node", "layer 4 imports layer 5"),
         ("core.pipeline", "if TYPE_CHECKING:\n    import rclpy", "only nodes imports ROS"),
         ("tools.image", "from sensor_msgs.msg import Image", "only nodes imports ROS"),

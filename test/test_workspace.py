@@ -42,6 +42,7 @@ def workspace(tmp_path_factory) -> Path:
         pytest.skip("colcon and a ROS environment are absent (`source env.sh` gives both)")
     root = tmp_path_factory.mktemp("workspace")
     shutil.copytree(REPOSITORY, root / "src" / "tddfa_ros", ignore=NOT_SOURCES)
+    (root / "sources.txt").write_text("\n".join(sorted(files(root / "src"))))
     env = {
         name: without_overlay(value) if name.endswith("PATH") else value
         for name, value in os.environ.items()
@@ -54,6 +55,13 @@ def workspace(tmp_path_factory) -> Path:
     for package in PACKAGES:
         assert f"Finished <<< {package}" in done.stdout
     return root
+
+
+def files(folder: Path) -> set[str]:
+    """Every file below a folder, but for what setuptools and Cython put beside sources."""
+    made = re.compile(r"__pycache__|\.egg-info/|_cy\.c(pp)?$")
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    return {path for path in found if not made.search(path)}
 
 
 def in_workspace(workspace: Path, script: str) -> str:
@@ -109,11 +117,7 @@ def test_programs_and_shared_files_are_installed(workspace):
 
 @pytest.mark.slow
 def test_building_leaves_nothing_in_the_sources(workspace):
-    """Except what setuptools and Cython put beside them, which git ignores."""
-    source = workspace / "src" / "tddfa_ros"
-    left = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
-    left = {path for path in left if not re.search(r"__pycache__|\.egg-info/|_cy\.c(pp)?$", path)}
-    assert {path for path in left if not (REPOSITORY / path).exists()} == set()
+    assert sorted(files(workspace / "src")) == (workspace / "sources.txt").read_text().splitlines()
 
 
 def dependencies(package_xml: Path) -> set[str]:

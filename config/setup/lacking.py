@@ -18,6 +18,7 @@ MODULES = {
     "codespell": "codespell_lib",
     "colcon-common-extensions": "colcon_ros",
     "opencv-python-headless": "cv2",
+    "pillow": "PIL",
     "protobuf": "google.protobuf",
     "pyyaml": "yaml",
     "scikit-image": "skimage",
