@@ -9,6 +9,7 @@ from pathlib import Path
 
 import apsw
 import numpy as np
+from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
@@ -47,12 +48,14 @@ class BagMessage:
     topic, msgtype : name and type, as ``sensor_msgs/msg/Image``
     received_ns : when the recorder got it
     data : CDR bytes
+    connection_id : tells apart what several publishers of one topic sent
     """
 
     topic: str
     msgtype: str
     received_ns: int
     data: bytes
+    connection_id: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,81 @@ def bgr_of_fields(fields: object) -> np.ndarray:
     )
 
 
-class ImageBag:
+def namespace_of(image_topic: str) -> str:
+    """Namespace of an image topic, ``/camera`` for ``/camera/image_raw/compressed``."""
+    return image_topic.removesuffix("/compressed").rpartition("/")[0]
+
+
+def camera_info_topic(image_topic: str) -> str:
+    """Where the CameraInfo of an image topic is published by convention."""
+    return f"{namespace_of(image_topic)}/camera_info"
+
+
+class BagReader:
+    """The messages of a bag.
+
+    Parameters
+    ----------
+    path : bag folder (with metadata.yaml), .mcap or .db3 file
+
+    Raises
+    ------
+    MediaError
+        Not a bag, or damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        try:
+            self._reader = Reader(self.path)
+            self._reader.open()
+            self._open = True
+        except BAG_ERRORS as error:
+            raise MediaError(
+                f"{self.path}: not a readable rosbag2 recording: {error}; a bag is a folder with "
+                "metadata.yaml, or one .mcap or .db3 file"
+            ) from error
+
+    @property
+    def connections(self) -> list[Connection]:
+        """What was recorded: topics with types, definitions, qualities of service and counts."""
+        return self._reader.connections
+
+    def image_counts(self) -> dict[str, int]:
+        """Count the messages of every image topic."""
+        counts: dict[str, int] = {}
+        for connection in self.connections:
+            if connection.msgtype in (IMAGE_TYPE, COMPRESSED_TYPE):
+                counts[connection.topic] = counts.get(connection.topic, 0) + connection.msgcount
+        return counts
+
+    def messages(self, topics: tuple[str, ...] | None = None) -> Iterator[BagMessage]:
+        """Yield the messages of some topics, or of all, in the order of recording.
+
+        Raises
+        ------
+        MediaError
+            The bag is damaged; what could be read has been yielded.
+        """
+        chosen = [c for c in self.connections if topics is None or c.topic in topics]
+        if not chosen:
+            return
+        try:
+            for connection, received_ns, data in self._reader.messages(connections=chosen):
+                yield BagMessage(
+                    connection.topic, connection.msgtype, received_ns, bytes(data), connection.id
+                )
+        except BAG_ERRORS as error:
+            raise MediaError(f"{self.path}: the bag is damaged: {error}") from error
+
+    def close(self) -> None:
+        """Close the files; harmless when they are closed."""
+        if self._open:
+            self._open = False
+            self._reader.close()
+
+
+class ImageBag(BagReader):
     """The images of one topic of a bag.
 
     Parameters
@@ -111,16 +188,7 @@ class ImageBag:
     """
 
     def __init__(self, path: Path, topic: str = "") -> None:
-        self.path = Path(path)
-        try:
-            self._reader = Reader(self.path)
-            self._reader.open()
-            self._open = True
-        except BAG_ERRORS as error:
-            raise MediaError(
-                f"{self.path}: not a readable rosbag2 recording: {error}; a bag is a folder with "
-                "metadata.yaml, or one .mcap or .db3 file"
-            ) from error
+        super().__init__(path)
         try:
             self.image_topic = self._choose_topic(topic)
         except MediaError:
@@ -128,10 +196,7 @@ class ImageBag:
             raise
 
     def _choose_topic(self, wanted: str) -> str:
-        counts: dict[str, int] = {}
-        for connection in self._reader.connections:
-            if connection.msgtype in (IMAGE_TYPE, COMPRESSED_TYPE):
-                counts[connection.topic] = counts.get(connection.topic, 0) + connection.msgcount
+        counts = self.image_counts()
         if wanted and wanted not in counts:
             listed = ", ".join(sorted(counts)) or "none"
             raise MediaError(f"{self.path}: no image topic {wanted!r}; image topics: {listed}")
@@ -144,27 +209,9 @@ class ImageBag:
 
     def camera_info_topic(self) -> str:
         """Name of the CameraInfo topic beside the images, or an empty string."""
-        base = self.image_topic.removesuffix("/compressed").rpartition("/")[0]
-        expected = f"{base}/camera_info"
-        for connection in self._reader.connections:
-            if connection.msgtype == CAMERA_INFO_TYPE and connection.topic == expected:
-                return expected
-        return ""
-
-    def messages(self, topics: tuple[str, ...]) -> Iterator[BagMessage]:
-        """Yield the messages of some topics in the order of recording.
-
-        Raises
-        ------
-        MediaError
-            The bag is damaged; what could be read has been yielded.
-        """
-        chosen = [c for c in self._reader.connections if c.topic in topics]
-        try:
-            for connection, received_ns, data in self._reader.messages(connections=chosen):
-                yield BagMessage(connection.topic, connection.msgtype, received_ns, bytes(data))
-        except BAG_ERRORS as error:
-            raise MediaError(f"{self.path}: the bag is damaged: {error}") from error
+        expected = camera_info_topic(self.image_topic)
+        infos = [c.topic for c in self.connections if c.msgtype == CAMERA_INFO_TYPE]
+        return expected if expected in infos else ""
 
     def images(self) -> Iterator[BagImage]:
         """Yield the image messages of the topic, with their fields, not yet decoded."""
@@ -182,9 +229,3 @@ class ImageBag:
         stamp = fields.header.stamp
         stamp_ns = int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
         return BagImage(stamp_ns, fields.header.frame_id, message, fields)
-
-    def close(self) -> None:
-        """Close the files; harmless when they are closed."""
-        if self._open:
-            self._open = False
-            self._reader.close()

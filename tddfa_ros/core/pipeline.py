@@ -8,13 +8,12 @@ import numpy as np
 
 from tddfa_ros.core.config import PipelineConfig
 from tddfa_ros.core.crop import roi_from_box, roi_from_landmarks
-from tddfa_ros.core.detect import Detector
 from tddfa_ros.core.hold import ShapeHold
 from tddfa_ros.core.image import require_bgr_image
 from tddfa_ros.core.model_set import ModelSet
 from tddfa_ros.core.morphable import MorphableModel
+from tddfa_ros.core.networks import Networks
 from tddfa_ros.core.pose import head_pose
-from tddfa_ros.core.regress import Regressor
 from tddfa_ros.core.search import BackgroundSearch, SearchResult
 from tddfa_ros.core.smooth import make_smoother
 from tddfa_ros.core.stopwatch import Stopwatch
@@ -32,6 +31,7 @@ class FacePipeline:
     ----------
     model_set : networks and face model
     config : settings; those marked as run-time ones may change by :meth:`configure`
+    networks : computes detections and fits; None loads those of the model set
 
     Notes
     -----
@@ -39,11 +39,12 @@ class FacePipeline:
     bit by bit. One pipeline serves one stream and one thread.
     """
 
-    def __init__(self, model_set: ModelSet, config: PipelineConfig) -> None:
+    def __init__(
+        self, model_set: ModelSet, config: PipelineConfig, networks: Networks | None = None
+    ) -> None:
         self.model_set = model_set
         self.model = MorphableModel(model_set.face_model)
-        self._regressor = Regressor(model_set, threads=config.regressor_threads)
-        self._detector = Detector(model_set, threads=config.detector_threads)
+        self._networks = networks or Networks(model_set, config)
         self._search = BackgroundSearch(self._detect_faintly)
         self._tracker = Tracker(config)
         self._frame_index = 0
@@ -111,7 +112,7 @@ class FacePipeline:
         image_hw = (image.shape[0], image.shape[1])
         watch, tracker = Stopwatch(), Tracker(self._config)
         with watch("detect"):
-            detections = self._detector.detect(image, self._threshold)
+            detections = self._networks.detect(image, self._frame_index, self._threshold)
         with watch("begin"):
             fits = self._fit(image, [self._roi_from_box(box) for box in detections.boxes_xyxy])
             for box, score, fit in zip(detections.boxes_xyxy, detections.scores, fits, strict=True):
@@ -166,8 +167,9 @@ class FacePipeline:
     def _threshold(self) -> float:
         return self._config.detection_threshold or self.model_set.detector.score_threshold
 
-    def _detect_faintly(self, image_bgr: np.ndarray) -> Detections:
-        return self._detector.detect(image_bgr, self._threshold * CONFIRMING_SHARE_OF_THRESHOLD)
+    def _detect_faintly(self, image_bgr: np.ndarray, frame_index: int) -> Detections:
+        least = self._threshold * CONFIRMING_SHARE_OF_THRESHOLD
+        return self._networks.detect(image_bgr, frame_index, least)
 
     def _roi_from_box(self, box_xyxy: np.ndarray) -> np.ndarray:
         spec = self.model_set.regressor
@@ -181,7 +183,7 @@ class FacePipeline:
     ) -> list[Observation | None]:
         if not rois:
             return []
-        fits, confidences = self._regressor.regress(image, np.stack(rois))
+        fits, confidences = self._networks.regress(image, self._frame_index, np.stack(rois))
         return [
             None
             if params is None or np.prod(roi[2:] - roi[:2]) < least_area_px
@@ -200,7 +202,7 @@ class FacePipeline:
     def _take_up_search(self, image: np.ndarray, stamp_ns: int) -> SearchResult | None:
         if not self._tracker.active or self._config.detection_interval_s == 0:
             self._searched_ns = stamp_ns
-            return self._search.now(image, self._boxes_by_id())
+            return self._search.now(image, self._frame_index, self._boxes_by_id())
         return self._search.collect(self._frame_index)
 
     def _forget_searches(self) -> None:

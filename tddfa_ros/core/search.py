@@ -38,10 +38,10 @@ class BackgroundSearch:
 
     Parameters
     ----------
-    detect : finds the faces of a BGR image
+    detect : finds the faces of a BGR image; also told the index of its frame
     """
 
-    def __init__(self, detect: Callable[[np.ndarray], Detections]) -> None:
+    def __init__(self, detect: Callable[[np.ndarray, int], Detections]) -> None:
         self._detect = detect
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="face_search")
         self._pending: tuple[int, Future[Detections], dict[str, np.ndarray]] | None = None
@@ -51,17 +51,19 @@ class BackgroundSearch:
         """Whether a search was started and not yet taken up."""
         return self._pending is not None
 
-    def now(self, image_bgr: np.ndarray, boxes_by_id: dict[str, np.ndarray]) -> SearchResult:
+    def now(
+        self, image_bgr: np.ndarray, frame_index: int, boxes_by_id: dict[str, np.ndarray]
+    ) -> SearchResult:
         """Search this image and wait; a search still running is dropped."""
         self.cancel()
-        return SearchResult(self._detect(image_bgr), boxes_by_id)
+        return SearchResult(self._detect(image_bgr, frame_index), boxes_by_id)
 
     def start(
         self, image_bgr: np.ndarray, frame_index: int, boxes_by_id: dict[str, np.ndarray]
     ) -> None:
         """Search a copy of this image in the background (the caller may reuse its buffer)."""
         self.cancel()
-        future = self._executor.submit(self._detect, image_bgr.copy())
+        future = self._executor.submit(self._detect, image_bgr.copy(), frame_index)
         self._pending = (frame_index + LAG_FRAMES, future, boxes_by_id)
 
     def collect(self, frame_index: int) -> SearchResult | None:

@@ -15,7 +15,7 @@ def detections(mark):
 
 @pytest.fixture
 def search():
-    made = BackgroundSearch(lambda image: detections(image[0, 0, 0]))
+    made = BackgroundSearch(lambda image, _: detections(image[0, 0, 0]))
     yield made
     made.close()
 
@@ -38,7 +38,7 @@ def test_result_is_due_at_one_frame_only(search):
 def test_a_slow_search_is_waited_for_when_due():
     go_on = threading.Event()
 
-    def slow(image):
+    def slow(image, _):
         go_on.wait(10)
         return detections(3)
 
@@ -51,12 +51,12 @@ def test_a_slow_search_is_waited_for_when_due():
 
 def test_an_immediate_search_replaces_a_running_one(search):
     search.start(np.full((1, 1, 3), 1, np.uint8), 0, {})
-    assert search.now(np.full((1, 1, 3), 2, np.uint8), {}).detections.boxes_xyxy[0, 0] == 2
+    assert search.now(np.full((1, 1, 3), 2, np.uint8), 1, {}).detections.boxes_xyxy[0, 0] == 2
     assert search.collect(LAG_FRAMES) is None
 
 
 def test_an_error_of_the_detector_reaches_the_caller():
-    def broken(image):
+    def broken(image, _):
         raise ValueError("no detector")
 
     search = BackgroundSearch(broken)

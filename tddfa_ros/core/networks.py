@@ -1,0 +1,40 @@
+"""Both networks of a model set behind one door: all that a pipeline computes from pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tddfa_ros.core.config import PipelineConfig
+from tddfa_ros.core.detect import Detector
+from tddfa_ros.core.model_set import ModelSet
+from tddfa_ros.core.regress import Regressor
+from tddfa_ros.core.types import Detections, MorphableParams
+
+Fits = tuple[tuple[MorphableParams | None, ...], np.ndarray]
+
+
+class Networks:
+    """The detector and the regressor of a model set.
+
+    Parameters
+    ----------
+    model_set : names the networks
+    config : their thread counts
+
+    Notes
+    -----
+    Detection may run in another thread than regression. Who wraps this class, to keep a journal
+    say, is told the index of each frame.
+    """
+
+    def __init__(self, model_set: ModelSet, config: PipelineConfig) -> None:
+        self._regressor = Regressor(model_set, threads=config.regressor_threads)
+        self._detector = Detector(model_set, threads=config.detector_threads)
+
+    def detect(self, image_bgr: np.ndarray, frame_index: int, threshold: float) -> Detections:
+        """Find faces; see :meth:`tddfa_ros.core.detect.Detector.detect`."""
+        return self._detector.detect(image_bgr, threshold)
+
+    def regress(self, image_bgr: np.ndarray, frame_index: int, rois_xyxy: np.ndarray) -> Fits:
+        """Fit faces; see :meth:`tddfa_ros.core.regress.Regressor.regress`."""
+        return self._regressor.regress(image_bgr, rois_xyxy)
