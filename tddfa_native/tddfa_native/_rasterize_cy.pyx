@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: language_level=3, show_performance_hints=False
 # distutils: language = c++
 """Binding of the rasterizer: trusts its arguments, ``rasterize.py`` has checked them.
 
