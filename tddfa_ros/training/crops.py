@@ -18,9 +18,11 @@ CROP = 120
 """Side of the regressor's input, pixels."""
 DENSE_POINTS = 200
 _BACKGROUND_SIDE = 200
-_SCALE_CENTRE, _SCALE_SPREAD = -0.06, 0.2
-_SHIFT_SPREAD = 0.055
-_ROLL_DEG = 8.0
+_TRACKED = (-0.03, 0.2, 0.05, 8.0)
+_DETECTED = (-0.08, 0.36, 0.085, 14.0)
+"""Jitter of crops around landmarks and around boxes: centre and half width of the logarithm of the
+scale, deviation of the shift as a share of the side, deviation of the roll in degrees."""
+_DETECTED_SHARE = 0.4
 
 
 @dataclass(frozen=True)
@@ -117,9 +119,10 @@ class CropSource:
 
     def _crop(self, layers: Layers) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rng = self._rng
-        scale = CROP / ROI_PX * np.exp(_SCALE_CENTRE + rng.uniform(-_SCALE_SPREAD, _SCALE_SPREAD))
-        shift = rng.normal(0, _SHIFT_SPREAD, 2) * CROP
-        turn = np.deg2rad(rng.normal(0, _ROLL_DEG))
+        middle, spread, away, roll = _DETECTED if rng.random() < _DETECTED_SHARE else _TRACKED
+        scale = CROP / ROI_PX * np.exp(middle + rng.uniform(-spread, spread))
+        shift = rng.normal(0, away, 2) * CROP
+        turn = np.deg2rad(rng.normal(0, roll))
         picture, matrix = self._place(layers, scale, shift, turn)
         points = layers.truth.points.copy()
         points[:, :2] = points[:, :2] @ matrix[:, :2].T + matrix[:, 2]
@@ -129,7 +132,10 @@ class CropSource:
         about_z = np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]], np.float32)
         if rng.random() < 0.35:
             picture = occlude(rng, picture, self._backgrounds)
-        return degrade(rng, picture), points, about_z
+        picture = degrade(rng, picture)
+        if rng.random() < 0.12:
+            _leave_image(rng, picture)
+        return picture, points, about_z
 
     def _place(
         self, layers: Layers, scale: float, shift: np.ndarray, turn: float
@@ -166,3 +172,9 @@ class CropSource:
             scale = CROP / ROI_PX * np.exp(rng.uniform(-0.4, 0.7))
             picture, _ = self._place(layers, scale, shift, np.deg2rad(rng.normal(0, 30)))
         return degrade(rng, picture)
+
+
+def _leave_image(rng: np.random.Generator, picture: np.ndarray) -> None:
+    """Blacken one or two sides, as where a crop reaches beyond the camera's picture."""
+    for side in rng.choice(4, rng.integers(1, 3), replace=False):
+        np.rot90(picture, side)[: int(rng.integers(2, 0.3 * CROP))] = 0

@@ -23,6 +23,9 @@ def degrade(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
         small = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
         way = cv2.INTER_LINEAR if rng.random() < 0.6 else cv2.INTER_CUBIC
         picture = cv2.resize(small, (width, height), interpolation=way)
+    elif rng.random() < 0.25:  # sharpened in the camera, or shrunk without a filter
+        soft = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.6, 1.2))
+        picture = picture + (picture - soft) * np.float32(rng.uniform(0.3, 1.8))
     if rng.random() < 0.25:
         picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.4, 2.2))
     if rng.random() < 0.07:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tddfa_ros.training.sight import Layers
+from tddfa_ros.training.sight import CANVAS, Layers
 
 
 def light(rng: np.random.Generator, layers: Layers) -> np.ndarray:
@@ -14,14 +14,13 @@ def light(rng: np.random.Generator, layers: Layers) -> np.ndarray:
     direction for which the layers hold a shadow; a third of the pictures have soft light without
     any.
     """
-    cover = layers.surface[..., 0]
-    rows, columns = np.nonzero(cover)
-    cover = cover[rows, columns].astype(np.float32)[:, None]
-    inverse = 1.0 / cover
-    albedo = np.square(layers.albedo[rows, columns] * inverse)
-    normal = layers.normal[rows, columns] * (2 * inverse) - 1
+    surface = layers.surface.astype(np.float32)
+    cover = surface[:, :1]
+    inverse = 1 / cover
+    albedo = np.square(layers.albedo * inverse)
+    normal = layers.normal * (2 * inverse) - 1
     normal /= np.sqrt(np.einsum("nk,nk->n", normal, normal) + 1e-4)[:, None]
-    openness, shadow, gloss = (layers.surface[rows, columns, 1:].astype(np.float32) * inverse).T
+    openness, shadow, gloss = (surface[:, 1:] * inverse).T
 
     hard = rng.random() < 0.66
     key = layers.key_direction + rng.normal(0, 0.04 if hard else 0.5, 3)
@@ -55,10 +54,9 @@ def light(rng: np.random.Generator, layers: Layers) -> np.ndarray:
     if rng.random() < 0.8:
         exposure = np.exp(rng.normal(np.log(0.24), 0.45)) / middle
     display = np.sqrt(np.clip(linear * np.float32(exposure), 0, 1))
-    picture = np.zeros((*layers.surface.shape[:2], 4), np.uint8)
-    picture[rows, columns, :3] = display * cover
-    picture[rows, columns, 3] = cover[:, 0]
-    return picture
+    picture = np.zeros((CANVAS * CANVAS, 4), np.uint8)
+    picture[layers.pixel] = np.column_stack([display * cover, cover])
+    return picture.reshape(CANVAS, CANVAS, 4)
 
 
 def _direction(

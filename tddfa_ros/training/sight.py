@@ -47,17 +47,19 @@ class Truth:
 
 @dataclass(frozen=True)
 class Layers:
-    """A person in a pose, not lit yet.
+    """A person in a pose, not lit yet: the n pixels that show something of it.
 
     Attributes
     ----------
-    albedo : (CANVAS, CANVAS, 3) uint8 BGR display values, multiplied by the cover
-    normal : (CANVAS, CANVAS, 3) uint8, 127.5 (n + 1) in the camera's frame, y up, times cover
-    cover, openness, shadow, gloss : channels of `surface`, (CANVAS, CANVAS, 4) uint8
+    pixel : (n,) int32 index in the CANVAS x CANVAS picture, row-major
+    albedo : (n, 3) uint8 BGR display values, multiplied by the cover
+    normal : (n, 3) uint8, 127.5 (n + 1) in the camera's frame, y up, times cover
+    surface : (n, 4) uint8: cover, openness, shadow, gloss
     key_direction : (3,) float32, towards the light whose cast shadow is in the layers
     skin_tone : 0 darkest to 1
     """
 
+    pixel: np.ndarray
     albedo: np.ndarray
     normal: np.ndarray
     surface: np.ndarray
@@ -158,7 +160,9 @@ class Studio:
         albedo, normal, surface = self._layers(meshes, parts, projection, uv, texture)
         key = _key_direction(rng)
         surface[..., 2] = self._cast_shadow(meshes, projection, key, normal)
-        return Layers(albedo, normal, surface, key, skin.tone, truth)
+        pixel = np.flatnonzero(surface[..., 0]).astype(np.int32)
+        shown = (a.reshape(-1, a.shape[2])[pixel] for a in (albedo, normal, surface))
+        return Layers(pixel, *shown, key, skin.tone, truth)
 
     def _look(self, rng: np.random.Generator, head: np.ndarray, uv: np.ndarray, yaw: float) -> None:
         """Turn the irises: mostly ahead, at times towards the camera."""

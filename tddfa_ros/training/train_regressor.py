@@ -231,7 +231,7 @@ class RegressorTraining:
 def rate_factor(share: float, recipe: Recipe) -> float:
     """Share of the highest rate after `share` of the time: flat, then half a cosine."""
     falling = max(0.0, share - (1 - recipe.decay_share)) / recipe.decay_share
-    return 0.01 + 0.99 * (0.5 + 0.5 * np.cos(np.pi * min(1.0, falling)))
+    return float(0.01 + 0.99 * (0.5 + 0.5 * np.cos(np.pi * min(1.0, falling))))
 
 
 def _feed(
