@@ -12,13 +12,15 @@ from tddfa_ros.core import media, model_set
 from tddfa_ros.core.atomic_file import replacing
 from tddfa_ros.core.config_arguments import add_config_arguments, config_from
 from tddfa_ros.core.errors import MediaError, TddfaError
+from tddfa_ros.core.outputs import OUTPUTS, encode
 from tddfa_ros.core.pipeline import FacePipeline
 from tddfa_ros.core.results import face_to_dict
-from tddfa_ros.tools.outputs import OUTPUTS, Scene, add_output_arguments, encode, overlay
+from tddfa_ros.tools.outputs import Stage, add_output_arguments, wishes_from
 
 EXAMPLES = """examples:
   python -m tddfa_ros image photo.jpg --out results
-  python -m tddfa_ros image photos/*.jpg --model-set tddfa_v2 --out results --outputs landmarks
+  python -m tddfa_ros image photos/*.jpg --model-set tddfa_v2 --out results \\
+      --outputs mesh,depth,ply
 """
 
 SETTINGS = (
@@ -68,16 +70,15 @@ def _write(path: Path, content: bytes) -> None:
         ) from error
 
 
-def _fit_file(pipeline: FacePipeline, args: argparse.Namespace, path: Path, stem: str) -> int:
+def _fit_file(pipeline: FacePipeline, stage: Stage, path: Path, out: Path, stem: str) -> int:
     image_bgr = media.read_image(path)
     result = pipeline.process_still(image_bgr)
-    scene = Scene(image_bgr, result)
-    if args.overlay:
-        _write(args.out / f"{stem}_overlay.jpg", encode(overlay(scene, args.overlay), ".jpg"))
-    for name in args.outputs:
-        output = OUTPUTS[name]
-        content = encode(output.draw(scene), output.suffix)
-        _write(args.out / f"{stem}_{name}{output.suffix}", content)
+    scene, wishes = stage.scene(image_bgr, result), stage.wishes
+    if wishes.overlay:
+        _write(out / f"{stem}_overlay.jpg", encode(scene.overlay(wishes.overlay), ".jpg"))
+    for name in wishes.names:
+        out.mkdir(parents=True, exist_ok=True)
+        OUTPUTS[name].write(scene, out / f"{stem}_{name}{OUTPUTS[name].suffix}")
     document = {
         "image": str(path),
         "image_width": result.image_width,
@@ -85,7 +86,7 @@ def _fit_file(pipeline: FacePipeline, args: argparse.Namespace, path: Path, stem
         "model_set": pipeline.model_set.name,
         "faces": [face_to_dict(face) for face in result.faces],
     }
-    _write(args.out / f"{stem}.json", json.dumps(document, allow_nan=False, indent=1).encode())
+    _write(out / f"{stem}.json", json.dumps(document, allow_nan=False, indent=1).encode())
     return len(result.faces)
 
 
@@ -100,11 +101,12 @@ def run(args: argparse.Namespace) -> int:
     config = config_from(args)
     chosen = model_set.load(model_set.find(config.model_set))
     pipeline = FacePipeline(chosen, config)
+    stage = Stage(pipeline, wishes_from(args))
     failed = 0
     try:
         for path, stem in zip(args.files, output_stems(args.files), strict=True):
             try:
-                count = _fit_file(pipeline, args, path, stem)
+                count = _fit_file(pipeline, stage, path, args.out, stem)
             except TddfaError as error:
                 failed += 1
                 sys.stderr.write(f"tddfa_ros image: {error}\n")

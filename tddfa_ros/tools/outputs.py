@@ -1,4 +1,4 @@
-"""Table of the pictures that `image` and `video` make of a frame: a new output is a row here."""
+"""Command-line options for what `image` and `video` write beside the results."""
 
 from __future__ import annotations
 
@@ -9,58 +9,59 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from tddfa_ros.core import draw
+from tddfa_ros.core.mesh_io import POSES
+from tddfa_ros.core.outputs import DEFAULT_TEXTURE_SIZE, OUTPUTS, OVERLAY_PARTS, Scene
+from tddfa_ros.core.pipeline import FacePipeline
+from tddfa_ros.core.render import LARGEST_TEXTURE, Renderer
 from tddfa_ros.core.types import FrameResult
 
-DEFAULT_OVERLAY = "landmarks,pose,box,id"
+DEFAULT_OVERLAY = ("landmarks", "pose", "box", "id")
+SMALLEST_TEXTURE = 16
 
 
 @dataclass(frozen=True)
-class Scene:
-    """A frame and what was fitted in it.
+class Wishes:
+    """What the user wants to see.
 
     Attributes
     ----------
-    image_bgr : (height, width, 3) uint8, never drawn into
-    result : its faces
+    overlay : parts that the annotated picture shows, of :data:`OVERLAY_PARTS`
+    names : further outputs, of :data:`OUTPUTS`
+    texture_size : side of textures, texels
+    mesh_pose : place of meshes, one of :data:`POSES`
     """
 
-    image_bgr: np.ndarray
-    result: FrameResult
+    overlay: tuple[str, ...] = DEFAULT_OVERLAY
+    names: tuple[str, ...] = ()
+    texture_size: int = DEFAULT_TEXTURE_SIZE
+    mesh_pose: str = "image"
 
 
-@dataclass(frozen=True)
-class Output:
-    """One kind of picture.
+class Stage:
+    """Makes the scene of each frame of one pipeline, with one renderer for all.
 
-    Attributes
+    Parameters
     ----------
-    description : for ``--help``
-    suffix : of the picture's file; ``.png`` where values must survive, ``.jpg`` for photos
-    draw : makes the picture, (height, width, 3) uint8 BGR
+    pipeline : what fits the faces
+    wishes : how they are to be shown
     """
 
-    description: str
-    suffix: str
-    draw: Callable[[Scene], np.ndarray]
+    def __init__(self, pipeline: FacePipeline, wishes: Wishes) -> None:
+        self.wishes = wishes
+        self._pipeline = pipeline
+        self._renderer = Renderer(pipeline.model_set.face_model)
 
-
-def overlay(scene: Scene, parts: tuple[str, ...]) -> np.ndarray:
-    """Copy of the image with `parts` of :data:`tddfa_ros.core.draw.OVERLAY_PARTS` drawn over it."""
-    picture = scene.image_bgr.copy()
-    draw.draw_faces(picture, scene.result.faces, parts)
-    return picture
-
-
-def _overlay_of(*parts: str) -> Callable[[Scene], np.ndarray]:
-    return lambda scene: overlay(scene, parts)
-
-
-OUTPUTS = {
-    "landmarks": Output("the 68 landmarks", ".jpg", _overlay_of("landmarks")),
-    "pose": Output("axes of the head's orientation", ".jpg", _overlay_of("pose")),
-    "box": Output("boxes of the faces", ".jpg", _overlay_of("box")),
-}
+    def scene(self, image_bgr: np.ndarray, result: FrameResult) -> Scene:
+        """Return what the outputs of one frame are made from."""
+        return Scene(
+            image_bgr,
+            result.faces,
+            self._renderer,
+            self._pipeline.model,
+            vertices_of=self._pipeline.vertices,
+            texture_size=self.wishes.texture_size,
+            mesh_pose=self.wishes.mesh_pose,
+        )
 
 
 def _names(allowed: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
@@ -74,16 +75,24 @@ def _names(allowed: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
     return read
 
 
+def _texture_size(text: str) -> int:
+    if not text.isdecimal() or not SMALLEST_TEXTURE <= int(text) <= LARGEST_TEXTURE:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of texels within {SMALLEST_TEXTURE} and {LARGEST_TEXTURE}"
+        )
+    return int(text)
+
+
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``--overlay`` (what the annotated picture shows) and ``--outputs`` (further files)."""
     listed = "; ".join(f"{name}: {output.description}" for name, output in OUTPUTS.items())
     parser.add_argument(
         "--overlay",
-        type=_names(draw.OVERLAY_PARTS),
+        type=_names(OVERLAY_PARTS),
         default=DEFAULT_OVERLAY,
         metavar="PARTS",
-        help="what the annotated picture shows, separated by commas: "
-        f"{', '.join(draw.OVERLAY_PARTS)} (default {DEFAULT_OVERLAY})",
+        help="what the annotated picture shows, separated by commas, drawn in that order: "
+        f"{', '.join(OVERLAY_PARTS)} (default {','.join(DEFAULT_OVERLAY)})",
     )
     parser.add_argument(
         "--outputs",
@@ -92,9 +101,29 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help=f"further files, each <stem>_<name>, separated by commas. {listed}",
     )
+    parser.add_argument(
+        "--texture-size",
+        type=_texture_size,
+        default=DEFAULT_TEXTURE_SIZE,
+        metavar="TEXELS",
+        help="side of textures (default %(default)s)",
+    )
+    parser.add_argument(
+        "--mesh-pose",
+        choices=POSES,
+        default="image",
+        help="place of meshes. own: upright, in metres; frontal: upright, in pixels; image: as "
+        "fitted, in pixels, all faces in one file (default %(default)s)",
+    )
 
 
-def encode(picture_bgr: np.ndarray, suffix: str) -> bytes:
-    """Picture as the content of a file with that suffix."""
-    quality = [cv2.IMWRITE_JPEG_QUALITY, 95] if suffix == ".jpg" else []
-    return cv2.imencode(suffix, picture_bgr, quality)[1].tobytes()
+def wishes_from(args: argparse.Namespace) -> Wishes:
+    """Return what the command line asks for."""
+    return Wishes(args.overlay, args.outputs, args.texture_size, args.mesh_pose)
+
+
+def as_bgr(picture: np.ndarray) -> np.ndarray:
+    """Picture as a video takes it, (height, width, 3); what is transparent becomes black."""
+    if picture.ndim == 2:
+        return cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
+    return picture[..., :3] * (picture[..., 3:] > 0) if picture.shape[2] == 4 else picture

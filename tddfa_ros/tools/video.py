@@ -17,16 +17,18 @@ from tddfa_ros.core.config import PipelineConfig
 from tddfa_ros.core.config_arguments import add_config_arguments, config_from
 from tddfa_ros.core.errors import MediaError
 from tddfa_ros.core.interruption import Interruption
+from tddfa_ros.core.outputs import OUTPUTS
 from tddfa_ros.core.pipeline import FacePipeline
 from tddfa_ros.core.recording import FALLBACK_RATE_HZ, LinesWriter, VideoWriter
 from tddfa_ros.core.results import frame_line
 from tddfa_ros.core.types import FrameResult
-from tddfa_ros.tools.outputs import OUTPUTS, Scene, add_output_arguments, overlay
+from tddfa_ros.tools.outputs import Stage, add_output_arguments, as_bgr, wishes_from
 
 EXAMPLES = """examples:
   python -m tddfa_ros video talk.mp4 --out results/talk.mp4
   python -m tddfa_ros video talk.mp4 --model-set tddfa_v2 --smooth none --out results/talk.mp4
-  python -m tddfa_ros video talk.mp4 --overlay landmarks,id --out results/talk.mp4
+  python -m tddfa_ros video talk.mp4 --overlay mesh,id --outputs depth,pncc \\
+      --out results/talk.mp4
 
 Ctrl-C ends early; what was processed by then is kept in both files.
 """
@@ -51,31 +53,29 @@ class VideoSinks:
 
     Parameters
     ----------
-    out_path : the annotated video; the results go beside it with suffix ``.jsonl``
+    out_path : the annotated video; the results go beside it with suffix ``.jsonl``, pictures as
+        videos ``<stem>_<name>.mp4``, meshes frame by frame into folders ``<stem>_<name>``
     rate_hz : frames a second of the videos
-    overlay_parts : what the annotated video shows
-    outputs : names of further videos, ``<stem>_<name>.mp4``
+    stage : makes the scenes and knows what is wanted
     """
 
-    def __init__(
-        self,
-        out_path: Path,
-        rate_hz: float,
-        overlay_parts: tuple[str, ...],
-        outputs: tuple[str, ...] = (),
-    ) -> None:
-        self._overlay_parts = overlay_parts
+    def __init__(self, out_path: Path, rate_hz: float, stage: Stage) -> None:
+        self._stage = stage
         self.annotated = VideoWriter(out_path, rate_hz)
         self.lines = LinesWriter(out_path.with_suffix(".jsonl"))
-        self.pictures = {
-            name: VideoWriter(out_path.with_name(f"{out_path.stem}_{name}.mp4"), rate_hz)
-            for name in outputs
-        }
+        self._videos: dict[str, VideoWriter] = {}
+        self._mesh_folders: dict[str, Path] = {}
+        for name in stage.wishes.names:
+            path = out_path.with_name(f"{out_path.stem}_{name}")
+            if OUTPUTS[name].picture is None:
+                self._mesh_folders[name] = path
+            else:
+                self._videos[name] = VideoWriter(path.with_name(f"{path.name}.mp4"), rate_hz)
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         """Return self."""
-        for writer in (self.annotated, self.lines, *self.pictures.values()):
+        for writer in (self.annotated, self.lines, *self._videos.values()):
             self._stack.enter_context(writer)
         return self
 
@@ -88,10 +88,13 @@ class VideoSinks:
 
     def write(self, image_bgr: np.ndarray, result: FrameResult) -> None:
         """Add one frame to all of them."""
-        scene = Scene(image_bgr, result)
-        self.annotated.write(overlay(scene, self._overlay_parts))
-        for name, writer in self.pictures.items():
-            writer.write(OUTPUTS[name].draw(scene))
+        scene = self._stage.scene(image_bgr, result)
+        self.annotated.write(scene.overlay(self._stage.wishes.overlay))
+        for name, video in self._videos.items():
+            video.write(as_bgr(OUTPUTS[name].picture(scene)))
+        for name, folder in self._mesh_folders.items():
+            folder.mkdir(parents=True, exist_ok=True)
+            OUTPUTS[name].write(scene, folder / f"{result.frame_index:06d}{OUTPUTS[name].suffix}")
         self.lines.write(frame_line(result))
 
 
@@ -135,7 +138,8 @@ def run(args: argparse.Namespace) -> int:
         source = stack.enter_context(media.open_media(args.file))
         pipeline = stack.enter_context(closing(FacePipeline(chosen, config)))
         rate_hz = source.fps or FALLBACK_RATE_HZ
-        sinks = stack.enter_context(VideoSinks(args.out, rate_hz, args.overlay, args.outputs))
+        stage = Stage(pipeline, wishes_from(args))
+        sinks = stack.enter_context(VideoSinks(args.out, rate_hz, stage))
         progress = stack.enter_context(
             tqdm(total=source.frame_count, unit="frame", disable=None, leave=False)
         )

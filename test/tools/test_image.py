@@ -4,7 +4,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import trimesh
 
+from tddfa_ros.core.outputs import OUTPUTS
 from tddfa_ros.core.release.unpickle import read_pickle
 from tddfa_ros.core.results import face_from_dict
 from tddfa_ros.tools.image import output_stems
@@ -13,6 +15,9 @@ BOX_TOLERANCE_PX = 1.0
 LANDMARK_TOLERANCE_PX = 0.5
 PARAMS_TOLERANCE_STD = 1e-3
 EULER_TOLERANCE_DEG = 0.1
+RENDERED_TOLERANCE = 3
+RENDERED_SHARE = 0.995
+TRIANGLES = 76073
 
 NAMES = (
     "JianzhuGuo",
@@ -164,19 +169,69 @@ def test_other_encodings_give_the_same_face(run_cli, astronaut, tddfa_v2_set, tm
     )
 
 
-def test_outputs_get_files_of_their_own(run_cli, astronaut, tddfa_v2_set, tmp_path):
-    cv2.imwrite(str(tmp_path / "a.png"), astronaut)
+def test_every_output_gets_a_file_of_its_own(run_cli, media, tddfa_v2_set, tmp_path):
     done = run_cli(
-        *("image", tmp_path / "a.png", "--model-set", tddfa_v2_set, "--out", tmp_path / "out"),
-        *("--outputs", "landmarks,pose", "--overlay", "box"),
+        *("image", media / "trump_hillary.jpg", "--model-set", tddfa_v2_set, "--out", tmp_path),
+        *("--outputs", ",".join(OUTPUTS), "--overlay", "mesh,id", "--texture-size", "128"),
     )
     assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "a.json",
-        "a_landmarks.jpg",
-        "a_overlay.jpg",
-        "a_pose.jpg",
-    ]
+    expected = {f"trump_hillary_{name}{output.suffix}" for name, output in OUTPUTS.items()}
+    expected |= {"trump_hillary.json", "trump_hillary_overlay.jpg"}
+    expected |= {"trump_hillary_obj.mtl", "trump_hillary_obj.png"}
+    assert {path.name for path in tmp_path.iterdir()} == expected
+
+    height, width = cv2.imread(str(media / "trump_hillary.jpg")).shape[:2]
+    for name, output in OUTPUTS.items():
+        path = tmp_path / f"trump_hillary_{name}{output.suffix}"
+        if output.picture is None:
+            assert len(trimesh.load_mesh(path, process=False).faces) == 2 * TRIANGLES
+        else:
+            shape = cv2.imread(str(path), cv2.IMREAD_UNCHANGED).shape
+            assert shape[:2] == ((128, 256) if name == "texture" else (height, width))
+
+
+@pytest.mark.parametrize("name", ["JianzhuGuo", "trump_hillary"])
+@pytest.mark.parametrize("output", ["depth", "pncc"])
+def test_rendered_outputs_are_those_of_the_public_release(
+    run_cli, media, golden, tddfa_v2_set, tmp_path, name, output
+):
+    done = run_cli(
+        *("image", media / f"{name}.jpg", "--model-set", tddfa_v2_set),
+        *("--out", tmp_path, "--outputs", output),
+    )
+    assert done.returncode == 0, done.stderr
+    ours, truth = (
+        cv2.imread(str(folder / f"{name}_{output}.png"), cv2.IMREAD_COLOR).astype(int)
+        for folder in (tmp_path, golden)
+    )
+    face = (truth > 0).any(axis=2) | (ours > 0).any(axis=2)
+    near = (np.abs(ours - truth).max(axis=2) <= RENDERED_TOLERANCE)[face]
+    assert near.mean() >= RENDERED_SHARE
+
+
+def test_mesh_in_its_own_pose_has_the_size_of_a_head(run_cli, media, tddfa_v2_set, tmp_path):
+    done = run_cli(
+        *("image", media / "trump_hillary.jpg", "--model-set", tddfa_v2_set, "--out", tmp_path),
+        *("--outputs", "stl", "--mesh-pose", "own"),
+    )
+    assert done.returncode == 0, done.stderr
+    for path in (tmp_path / "trump_hillary_stl.stl", tmp_path / "trump_hillary_stl_2.stl"):
+        mesh = trimesh.load_mesh(path, process=False)
+        assert len(mesh.faces) == TRIANGLES
+        assert 0.12 < mesh.extents[0] < 0.22
+        assert 0.14 < mesh.extents[1] < 0.30
+
+
+def test_a_picture_without_a_face_has_pictures_and_no_mesh(run_cli, tddfa_v2_set, tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((100, 120, 3), np.uint8))
+    done = run_cli(
+        *("image", tmp_path / "a.png", "--model-set", tddfa_v2_set, "--out", tmp_path / "out"),
+        *("--outputs", ",".join(OUTPUTS)),
+    )
+    assert done.returncode == 0, done.stderr
+    pictures = {f"a_{n}{o.suffix}" for n, o in OUTPUTS.items() if o.picture is not None}
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == pictures | {"a.json", "a_overlay.jpg"}
 
 
 def test_unknown_output_is_a_usage_error(run_cli):

@@ -123,12 +123,14 @@ def test_window_is_steadier_than_none_and_as_long(run_cli, short_clip, tddfa_v2_
 def test_further_outputs_are_videos_of_their_own(run_cli, short_clip, tddfa_v2_set, tmp_path):
     done = run_cli(
         *("video", short_clip, "--model-set", tddfa_v2_set),
-        *("--out", tmp_path / "a.mp4", "--outputs", "pose,box"),
+        *("--out", tmp_path / "a.mp4", "--outputs", "depth,texture,stl", "--overlay", "mesh"),
     )
     assert done.returncode == 0, done.stderr
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["a.jsonl", "a.mp4", "a_box.mp4", "a_pose.mp4"]
+    assert names == ["a.jsonl", "a.mp4", "a_depth.mp4", "a_stl", "a_texture.mp4"]
     assert all(frame_count(tmp_path / name) == 12 for name in names if name.endswith("mp4"))
+    meshes = sorted(path.name for path in (tmp_path / "a_stl").iterdir())
+    assert meshes == [f"{index:06d}.stl" for index in range(12)]
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
