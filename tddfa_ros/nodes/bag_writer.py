@@ -25,7 +25,7 @@ from tddfa_ros.core.atomic_file import temporary_beside
 from tddfa_ros.core.errors import MediaError
 
 _FOREVER = QosTime(2147483647, 4294967295)
-_OFFERED_QOS = Qos(
+OFFERED_QOS = Qos(
     history=QosHistory.KEEP_LAST,
     depth=1,
     reliability=QosReliability.RELIABLE,
@@ -76,7 +76,7 @@ class BagWriter:
         store = typestore_with_faces()
         self._connections: dict[str, Connection] = {
             topic: self._writer.add_connection(
-                topic, msgtype, typestore=store, offered_qos_profiles=[_OFFERED_QOS]
+                topic, msgtype, typestore=store, offered_qos_profiles=[OFFERED_QOS]
             )
             for topic, msgtype in topics.items()
         }

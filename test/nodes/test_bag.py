@@ -1,0 +1,328 @@
+"""Bags with faces added: nothing lost, nothing changed, and the same after any interruption."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="nodes need ROS")
+pytest.importorskip("tddfa_msgs", reason="needs the built workspace: make setup")
+
+from rclpy.serialization import deserialize_message
+from rosbags.interfaces import (
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+from tddfa_msgs.msg import FaceArray
+from tddfa_ros.__main__ import main
+from tddfa_ros.core.bag import COMPRESSED_TYPE, IMAGE_TYPE, BagReader
+from tddfa_ros.core.config import PipelineConfig
+from tddfa_ros.core.errors import MediaError
+from tddfa_ros.core.network_journal import NetworkJournal
+from tddfa_ros.core.pipeline import FacePipeline
+from tddfa_ros.core.sample_media import astronaut_clip
+from tddfa_ros.nodes.bag import output_topics
+from tddfa_ros.nodes.bag_writer import OFFERED_QOS
+from tddfa_ros.nodes.topic_faces import TopicFaces, decode
+
+TYPES = get_typestore(Stores.ROS2_JAZZY)
+TYPES.register(get_types_from_msg("float32 warmth\nstring[] words", "odd_msgs/msg/Odd"))
+START_NS = 1_700_000_000_123_456_789
+PERIOD_NS = 33_333_333
+FRAMES = 60
+LEFT, RIGHT = "/left/image_raw", "/right/image_raw/compressed"
+BROKEN = 7
+LATCHED = Qos(
+    QosHistory.KEEP_ALL,
+    3,
+    QosReliability.BEST_EFFORT,
+    QosDurability.TRANSIENT_LOCAL,
+    QosTime(1, 2),
+    QosTime(3, 4),
+    QosLiveliness.MANUAL_BY_TOPIC,
+    QosTime(5, 6),
+    avoid_ros_namespace_conventions=True,
+)
+
+
+def header(index):
+    stamp = TYPES.types["builtin_interfaces/msg/Time"](*divmod(START_NS + index * PERIOD_NS, 10**9))
+    return TYPES.types["std_msgs/msg/Header"](stamp=stamp, frame_id="optical")
+
+
+def raw_image(index, picture):
+    height, width = picture.shape[:2]
+    message = TYPES.types[IMAGE_TYPE](
+        header=header(index),
+        height=height,
+        width=width,
+        encoding="bgr8",
+        is_bigendian=0,
+        step=3 * width,
+        data=picture.reshape(-1),
+    )
+    return TYPES.serialize_cdr(message, IMAGE_TYPE).tobytes()
+
+
+def jpeg_image(index, picture):
+    data = cv2.imencode(".jpg", picture)[1].reshape(-1)
+    message = TYPES.types[COMPRESSED_TYPE](header=header(index), format="jpeg", data=data)
+    return TYPES.serialize_cdr(message, COMPRESSED_TYPE).tobytes()
+
+
+def write_bag(path, plugin):
+    pictures = [
+        cv2.resize(picture, (320, 240)) for picture in itertools.islice(astronaut_clip(), FRAMES)
+    ]
+    odd_type = TYPES.types["odd_msgs/msg/Odd"]
+    with Writer(path, version=9, storage_plugin=plugin) as writer:
+        left = writer.add_connection(
+            LEFT, IMAGE_TYPE, typestore=TYPES, offered_qos_profiles=[LATCHED]
+        )
+        right = writer.add_connection(RIGHT, COMPRESSED_TYPE, typestore=TYPES)
+        odd = writer.add_connection("/odd", "odd_msgs/msg/Odd", typestore=TYPES)
+        writer.add_connection("/silent", "odd_msgs/msg/Odd", typestore=TYPES)
+        for index, picture in enumerate(pictures):
+            at_ns = START_NS + index * PERIOD_NS
+            image = raw_image(index, picture)
+            writer.write(left, at_ns + 1000, image[:100] if index == BROKEN else image)
+            writer.write(right, at_ns + 2000, jpeg_image(index, picture[:, ::-1]))
+            message = odd_type(warmth=float(index), words=["a", str(index)])
+            data = TYPES.serialize_cdr(message, "odd_msgs/msg/Odd")
+            writer.write(odd, at_ns + 3000, data)
+    return path
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    return write_bag(tmp_path_factory.mktemp("recorded") / "drive", StoragePlugin.MCAP)
+
+
+def bag_command(source, out, model_set_path, *arguments):
+    return ["bag", str(source), "--out", str(out), "--model-set", str(model_set_path), *arguments]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(recorded, tddfa_v2_set, tmp_path_factory):
+    """Messages of a run that nothing disturbed."""
+    out = tmp_path_factory.mktemp("whole") / "out.mcap"
+    assert main(bag_command(recorded, out, tddfa_v2_set, "--topics", "faces,faces/raw")) == 0
+    return contents(out)
+
+
+def contents(path):
+    """(topic, type, time of reception, bytes) of each message, in order."""
+    bag = BagReader(path)
+    messages = [(m.topic, m.msgtype, m.received_ns, m.data) for m in bag.messages()]
+    bag.close()
+    return messages
+
+
+def about_topics(path, topics):
+    bag = BagReader(path)
+    about = {c.topic: (c.msgtype, c.msgdef, c.ext) for c in bag.connections if c.topic in topics}
+    bag.close()
+    return about
+
+
+def faces_on(messages, topic):
+    return [deserialize_message(data, FaceArray) for name, _, _, data in messages if name == topic]
+
+
+@pytest.mark.parametrize("plugin", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+@pytest.mark.parametrize("out_name", ["out.mcap", "out.db3", "out"])
+def test_all_is_kept_and_faces_are_added(tmp_path, tddfa_v2_set, capsys, plugin, out_name):
+    source, out = write_bag(tmp_path / "drive", plugin), tmp_path / out_name
+    assert main(bag_command(source, out, tddfa_v2_set)) == 0
+    assert "1 broken ones left out" in capsys.readouterr().out
+    before, after = contents(source), contents(out)
+    added = ("/left/faces", "/right/faces")
+    assert [m for m in after if m[0] not in added] == before
+    originals = {topic for topic, *_ in before} | {"/silent"}
+    assert about_topics(out, originals) == about_topics(source, originals)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["drive", out_name])
+
+    images = {LEFT: "/left/faces", RIGHT: "/right/faces"}
+    for image_topic, topic in images.items():
+        assert about_topics(out, [topic])[topic][2].offered_qos_profiles == [OFFERED_QOS]
+        arrays = faces_on(after, topic)
+        broken = {BROKEN} if image_topic == LEFT else set()
+        stamps = [START_NS + i * PERIOD_NS for i in range(FRAMES) if i not in broken]
+        assert [a.header.stamp.sec * 10**9 + a.header.stamp.nanosec for a in arrays] == stamps
+        assert {a.header.frame_id for a in arrays} == {"optical"}
+        assert {(a.processing_time, a.frames_dropped) for a in arrays} == {(0.0, 0)}
+        assert all(len(array.faces) == 1 for array in arrays)
+        assert len({array.faces[0].id for array in arrays}) == 1
+        received = [m[2] for m in before if m[0] == image_topic]
+        del received[BROKEN : BROKEN + len(broken)]
+        assert [m[2] for m in after if m[0] == topic] == received
+
+
+def test_faces_are_those_of_the_pipeline(recorded, uninterrupted, model_set):
+    pipeline = FacePipeline(model_set, PipelineConfig(smoothing="none"))
+    bag = BagReader(recorded)
+    expected = []
+    for message in bag.messages((RIGHT,)):
+        image_header, picture = decode(message)
+        expected.append(pipeline.process(picture, image_header.stamp_ns).faces[0].landmarks)
+    pipeline.close()
+    arrays = faces_on(uninterrupted, "/right/faces/raw")
+    for array, landmarks in zip(arrays, expected, strict=True):
+        points = np.array([(p.x, p.y, p.z) for p in array.faces[0].landmarks], np.float32)
+        np.testing.assert_array_equal(points, landmarks)
+
+
+def start(arguments, limit_bytes=None):
+    def limit_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+
+    return subprocess.Popen(
+        [sys.executable, "-m", "tddfa_ros", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, sys.path))},
+        preexec_fn=limit_files if limit_bytes else None,
+    )
+
+
+def await_journal(part: Path, size: int, child):
+    deadline = time.monotonic() + 60
+    while not (part / "1.journal").exists() or (part / "1.journal").stat().st_size < size:
+        assert child.poll() is None, child.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+)
+def test_an_interrupted_run_goes_on_and_gives_the_same_messages(
+    tmp_path, recorded, tddfa_v2_set, uninterrupted, capsys, number, code
+):
+    out = tmp_path / "out.mcap"
+    command = bag_command(recorded, out, tddfa_v2_set, "--topics", "faces,faces/raw")
+    for size in (3000, 8000):
+        child = start(command)
+        await_journal(tmp_path / "out.mcap.part", size, child)
+        child.send_signal(number)
+        assert child.wait(30) == code, child.stdout.read()
+        assert not out.exists()
+        if number != signal.SIGKILL:
+            said = child.stdout.read()
+            assert f"of {2 * FRAMES} images are done" in said
+            assert "Traceback" not in said
+    assert main(command) == 0
+    assert f"of {2 * FRAMES} images" in capsys.readouterr().out
+    assert contents(out) == uninterrupted
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mcap"]
+
+
+@pytest.mark.parametrize("out_name", ["out.mcap", "out.db3"])
+def test_a_full_disk_is_one_clear_error_and_the_run_goes_on_later(
+    tmp_path, recorded, tddfa_v2_set, uninterrupted, out_name
+):
+    out = tmp_path / out_name
+    command = bag_command(recorded, out, tddfa_v2_set, "--topics", "faces,faces/raw")
+    child = start(command, limit_bytes=4_000_000)
+    said = child.communicate(timeout=60)[0]
+    assert child.returncode == 1, said
+    assert "Traceback" not in said
+    assert "make room and repeat the command" in said
+    assert not out.exists()
+    assert not (tmp_path / f"{out_name}.part" / "bag").exists()
+    assert main(command) == 0
+    assert contents(out) == uninterrupted
+
+
+@pytest.mark.parametrize("smoothing", ["one-euro", "window"])
+def test_a_journal_cut_anywhere_gives_the_same_messages(tmp_path, recorded, model_set, smoothing):
+    bag = BagReader(recorded)
+    messages = list(bag.messages((LEFT,)))
+    path = tmp_path / "journal"
+    config = PipelineConfig(smoothing=smoothing, detection_interval_s=0.1, hold_shape_frames=9)
+
+    def run(limit=None):
+        made, decoded = [], 0
+        with NetworkJournal(path, {"of": "this test"}) as journal:
+            topics = {"faces": "/faces", "faces/raw": "/faces/raw"}
+            with TopicFaces(model_set, config, journal, topics) as stream:
+                for message in messages[:limit]:
+                    needed = stream.needs_pixels()
+                    decoded += needed
+                    made += stream.take(message, (lambda m=message: decode(m)) if needed else None)
+                made += stream.flush() if limit is None else []
+        return made, decoded
+
+    whole, decoded = run()
+    assert decoded == FRAMES
+    assert len([m for m in whole if m.topic == "/faces"]) == FRAMES - 1
+    content = path.read_bytes()
+    assert run() == (whole, 3)  # nothing left but what a search may still have been looking at
+    assert path.read_bytes() == content
+    for cut in np.random.default_rng(3).integers(0, len(content), 12):
+        path.write_bytes(content[:cut])
+        assert run()[0] == whole
+        # How late a search is written down depends on the machine, nothing else does.
+        assert abs(path.stat().st_size - len(content)) < 200
+    for damaged in (10, len(content) // 2, len(content) - 5):
+        changed = bytearray(content)
+        changed[damaged] ^= 0xFF
+        path.write_bytes(changed)
+        assert run()[0] == whole
+
+
+def test_an_unfinished_run_with_other_settings_is_not_mixed_in(tmp_path):
+    NetworkJournal(tmp_path / "journal", {"image topic": "/a", "smoothing": "none"}).close()
+    with pytest.raises(MediaError, match=r"another smoothing; repeat .* or begin anew"):
+        NetworkJournal(tmp_path / "journal", {"image topic": "/a", "smoothing": "window"})
+    NetworkJournal(tmp_path / "journal", {"image topic": "/a", "smoothing": "none"}).close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["--out", "x.bag"], "a bag is a file .mcap or .db3"),
+        (["--out", "taken"], "no bag; choose another --out"),
+        (["--image-topics", "/odd"], f"topics with images: {LEFT}, {RIGHT}"),
+        (["--name", "image_raw", "--image-topics", LEFT], "has a topic /left/image_raw already"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_any_work(
+    tmp_path, monkeypatch, recorded, tddfa_v2_set, capsys, arguments, what
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").mkdir()
+    command = bag_command(recorded, "out.mcap", tddfa_v2_set, *arguments)
+    assert main(command) == 1
+    assert what in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_names_of_the_added_topics():
+    one = output_topics(["/cam/image_raw"], ["faces", "faces/raw"], "faces")
+    assert one == {"/cam/image_raw": {"faces": "/cam/faces", "faces/raw": "/cam/faces/raw"}}
+    assert output_topics(["/image"], ["faces"], "heads") == {"/image": {"faces": "/heads"}}
+    shared = output_topics(["/cam/left", "/cam/right", "/c/x/compressed"], ["faces"], "faces")
+    assert [named["faces"] for named in shared.values()] == [
+        "/cam/left/faces",
+        "/cam/right/faces",
+        "/c/faces",
+    ]
