@@ -128,8 +128,8 @@ class RosWorld:
         path = self.folder / f"received-{len(self.processes)}.jsonl"
         script = str(HERE / "receive_faces.py")
         self.run(script, str(path), topic, "--ros-args", *ros_arguments)
-        wait_until(path.exists, f"a receiver of {topic}")
-        time.sleep(0.5)  # until discovery has matched it
+        wait_until(Path(f"{path}.matched").exists, f"a receiver of {topic}")
+        time.sleep(0.5)  # until the publisher has matched it, too
         return path
 
     def stop(self) -> None:
@@ -203,6 +203,11 @@ class Probe:
         while not condition():
             assert time.monotonic() < deadline, f"waited {timeout_s:g} s for {what}"
             self._executor.spin_once(0.02)
+
+    def spin_for(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._executor.spin_once(left)
 
     def publisher(self, message_type: type, topic: str, subscribers: int = 1) -> Publisher:
         publisher = self.node.create_publisher(message_type, topic, QoSProfile(depth=1))

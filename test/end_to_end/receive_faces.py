@@ -4,8 +4,10 @@ import json
 import signal
 import sys
 import time
+from pathlib import Path
 
 import rclpy
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
@@ -19,7 +21,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("receiver")
-    with open(path, "w", buffering=1) as out:  # noqa: PTH123
+    with Path(path).open("w", buffering=1) as out:
 
         def write(message: FaceArray) -> None:
             record = {
@@ -34,7 +36,11 @@ def main() -> None:
             }
             out.write(json.dumps(record) + "\n")
 
-        node.create_subscription(FaceArray, topic, write, 1000)
+        def matched(_: object) -> None:
+            Path(f"{path}.matched").touch()
+
+        events = SubscriptionEventCallbacks(matched=matched)
+        node.create_subscription(FaceArray, topic, write, 1000, event_callbacks=events)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         executor.spin()
