@@ -17,7 +17,7 @@ MIRRORED = 127
 UNKNOWN = 0
 
 # Mirrored texels this close to a seen one (share of the texture's side) fade into it.
-_SEAM = 1 / 64
+_SEAM = 1 / 16
 
 
 class TextureAverage:
@@ -96,19 +96,20 @@ def fill_mirrored(texture_bgra: np.ndarray, mirror_map: np.ndarray) -> np.ndarra
     Near the seam the filled part takes over the brightness of the seen one, as light from one side
     would leave an edge otherwise.
     """
-    seen = (texture_bgra[..., 3] > UNKNOWN).astype(np.uint8)
+    seen = texture_bgra[..., 3] > UNKNOWN
     other = cv2.remap(texture_bgra, mirror_map, None, cv2.INTER_LINEAR, borderValue=(0, 0, 0, 0))
-    fill = (seen == 0) & (other[..., 3] == SEEN)
+    mirrored = other[..., 3] == SEEN
     radius = max(1, round(_SEAM * len(texture_bgra)))
-    softened = _known_mean(texture_bgra, radius)
-    softened_other = _known_mean(other, radius)
-    near = (softened[..., 3] > 0) & (softened_other[..., 3] > 0)
-    change = np.where(near[..., None], softened[..., :3] - softened_other[..., :3], 0.0)
-    distance = cv2.distanceTransform(1 - seen, cv2.DIST_L2, 3)
-    fade = np.clip(1.0 - distance / radius, 0.0, 1.0)[..., None]
-    colour = np.clip(other[..., :3] + fade * change, 0, 255)
+    both = (seen & mirrored).astype(np.float32)
+    difference = (texture_bgra[..., :3].astype(np.float32) - other[..., :3]) * both[..., None]
+    size = (2 * radius + 1, 2 * radius + 1)
+    count = np.maximum(cv2.blur(both, size), 1e-6)[..., None]
+    change = cv2.blur(difference, size) / count
+    distance = cv2.distanceTransform(1 - seen.astype(np.uint8), cv2.DIST_L2, 3)
+    fade = np.clip(1.0 - (distance - 1.0) / radius, 0.0, 1.0)[..., None]
+    fill = mirrored & ~seen
     out = texture_bgra.copy()
-    out[fill, :3] = np.rint(colour[fill]).astype(np.uint8)
+    out[fill, :3] = np.rint(np.clip(other[..., :3] + fade * change, 0, 255))[fill]
     out[fill, 3] = MIRRORED
     return out
 
@@ -130,15 +131,6 @@ def complete(texture_bgra: np.ndarray) -> np.ndarray:
     filled = _push_pull(colour * known[..., None], known.astype(np.float32))
     out = np.where(known[..., None], colour, filled)
     return np.rint(np.clip(out, 0, 255)).astype(np.uint8)
-
-
-def _known_mean(texture_bgra: np.ndarray, radius: int) -> np.ndarray:
-    """(h, w, 4) float32: mean of the known texels around each; the last channel is 0 for none."""
-    known = (texture_bgra[..., 3] > UNKNOWN).astype(np.float32)
-    size = (2 * radius + 1, 2 * radius + 1)
-    total = cv2.blur(texture_bgra[..., :3] * known[..., None], size)
-    count = cv2.blur(known, size)
-    return np.dstack([total / np.maximum(count, 1e-6)[..., None], count])
 
 
 def _push_pull(weighted: np.ndarray, weight: np.ndarray) -> np.ndarray:
