@@ -58,6 +58,13 @@ def test_every_verb_is_there():
     assert named == set(VERBS)
 
 
+def test_outputs_are_all_named():
+    from tddfa_ros.core.outputs import OUTPUTS
+
+    named = re.search(r"pictures \(`([^`]+)`\) and meshes \(`([^`]+)`\)", TEXT)
+    assert set(named[1].split()) | set(named[2].split()) == set(OUTPUTS)
+
+
 def test_targets_of_make_exist():
     targets = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
     named = {shlex.split(command)[1] for command in commands("make ")}

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -46,6 +47,7 @@ def main(checkout, picture_path):
         "dense vertices": lambda: fitter.recon_vers(params, rois, dense_flag=True),
         "video loop: track + dense": track,
     }
+    stages |= rendering_stages(picture_bgr, fitter, params, rois, str(Path(picture_path).parent))
     for call in stages.values():
         for _ in range(5):
             call()
@@ -53,6 +55,37 @@ def main(checkout, picture_path):
         times_ms = {name: time_calls(call) for name, call in stages.items()}
         answers.write(json.dumps(times_ms) + "\n")
         answers.flush()
+
+
+def rendering_stages(picture_bgr, fitter, params, rois, folder):
+    """Stages that want `sh build.sh` as well; none of them where that was not done."""
+    try:
+        from utils.depth import depth
+        from utils.pncc import pncc
+        from utils.render_ctypes import render
+        from utils.serialization import ser_to_obj, ser_to_ply
+        from utils.uv import uv_tex
+    except (ImportError, OSError) as error:
+        sys.stderr.write(f"without rendering: {error}\n")
+        return {}
+    dense = fitter.recon_vers(params, rois, dense_flag=True)
+    tri, height = fitter.tri, len(picture_bgr)
+
+    def track_and_render():
+        found, regions = fitter(picture_bgr, dense, crop_policy="landmark")
+        render(picture_bgr, fitter.recon_vers(found, regions, dense_flag=True), tri)
+
+    return {
+        "video loop: track + dense + overlay": track_and_render,
+        "overlay": lambda: render(picture_bgr, dense, tri),
+        "depth": lambda: depth(picture_bgr, dense, tri, with_bg_flag=False),
+        "PNCC": lambda: pncc(picture_bgr, dense, tri, with_bg_flag=False),
+        "UV texture 256": lambda: uv_tex(picture_bgr, dense, tri),
+        "ply export": lambda: ser_to_ply(dense, tri, height, wfp=f"{folder}/reference.ply"),
+        "obj export": lambda: ser_to_obj(
+            picture_bgr, dense, tri, height, wfp=f"{folder}/reference.obj"
+        ),
+    }
 
 
 def time_calls(call):
