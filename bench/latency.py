@@ -72,6 +72,15 @@ def free_domain() -> str:
     sys.exit("no free ROS domain")
 
 
+def end(child: subprocess.Popen) -> None:
+    """Wait for a process that was told to end; by force in the end."""
+    try:
+        child.wait(20)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
 def measure(args: argparse.Namespace, folder: Path) -> dict[str, float]:
     """Publish for the time asked for; figures by name."""
     width, height = (int(n) for n in args.size.split("x"))
@@ -115,7 +124,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, float]:
         for child in children:
             child.send_signal(signal.SIGINT)
         for child in children:
-            child.wait(20)
+            end(child)
         rclpy.try_shutdown()
     rows = np.loadtxt(received, dtype=np.int64).reshape(-1, 4)
     counted_from_ns = sent_ns[0] + round(WARM_UP_S * NS_PER_S)
