@@ -1,0 +1,289 @@
+"""Mesh files, read back by trimesh and by small readers that share no code with it."""
+
+import json
+import struct
+
+import cv2
+import numpy as np
+import pytest
+import trimesh
+
+from tddfa_ros.core import mesh_io
+from tddfa_ros.core.errors import ExportError
+from tddfa_ros.core.mesh_io import FORMATS, POSES, face_mesh, merged, posed_vertices, write_mesh
+from tddfa_ros.core.render import Renderer
+
+# obj holds positions with 6 decimals, texture coordinates with 5, normals with 4.
+OBJ_PLACE, OBJ_UV, OBJ_NORMAL = 0.6e-6, 0.6e-5, 1e-4
+
+
+@pytest.fixture(scope="module")
+def mesh(dome_model):
+    """The dome with texture and vertex colours."""
+    vertices = (dome_model.mean * 40 + [100, 80, 0]).astype(np.float32)
+    texture = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
+    colors = np.random.default_rng(1).integers(0, 256, vertices.shape, np.uint8)
+    return face_mesh(
+        vertices,
+        dome_model.triangles,
+        Renderer(dome_model).outward_normals(vertices),
+        uv=dome_model.uv,
+        texture_bgr=texture,
+        colors_bgr=colors,
+    )
+
+
+def read_ply(path):
+    """Positions, normals, colours, triangles of a binary ply."""
+    head, _, body = path.read_bytes().partition(b"end_header\n")
+    lines = head.decode().splitlines()
+    assert lines[:2] == ["ply", "format binary_little_endian 1.0"]
+    counts = [int(line.split()[2]) for line in lines if line.startswith("element")]
+    names = [
+        line.split()[-1] for line in lines if line.startswith("property") and "list" not in line
+    ]
+    kinds = "".join(
+        "f" if "float" in line else "B"
+        for line in lines
+        if line.startswith("property f") or line.startswith("property u")
+    )
+    row = struct.Struct("<" + kinds)
+    rows = [row.unpack_from(body, i * row.size) for i in range(counts[0])]
+    at, triangles = counts[0] * row.size, []
+    for _ in range(counts[1]):
+        count, *corners = struct.unpack_from("<B3i", body, at)
+        assert count == 3
+        triangles.append(corners)
+        at += 13
+    assert at == len(body)
+    table = dict(zip(names, np.array(rows, float).T, strict=True))
+    return table, np.array(triangles)
+
+
+def read_obj(path):
+    """Rows of an obj by their first word; faces as (m, 3, 3) indices."""
+    rows = {}
+    for line in path.read_text().splitlines():
+        word, *rest = line.split()
+        rows.setdefault(word, []).append(rest)
+    table = {k: np.array(rows[k], float) for k in ("v", "vt", "vn") if k in rows}
+    faces = np.array([[[int(i or 0) for i in c.split("/")] for c in row] for row in rows["f"]])
+    return table, faces, rows
+
+
+def read_glb(path):
+    """JSON part and a reader of accessors."""
+    data = path.read_bytes()
+    magic, version, length = struct.unpack_from("<4sII", data)
+    assert (magic, version, length) == (b"glTF", 2, len(data))
+    size, kind = struct.unpack_from("<I4s", data, 12)
+    assert kind == b"JSON"
+    about = json.loads(data[20 : 20 + size])
+    binary = data[28 + size :]
+
+    def accessor(index):
+        a = about["accessors"][index]
+        view = about["bufferViews"][a["bufferView"]]
+        dtype = {5126: "<f4", 5125: "<u4", 5123: "<u2", 5121: "u1"}[a["componentType"]]
+        width = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}[a["type"]]
+        start = view.get("byteOffset", 0) + a.get("byteOffset", 0)
+        values = np.frombuffer(binary, dtype, a["count"] * width, start)
+        return values.reshape(-1, width)
+
+    def picture():
+        view = about["bufferViews"][about["images"][0]["bufferView"]]
+        start = view.get("byteOffset", 0)
+        return cv2.imdecode(np.frombuffer(binary, np.uint8, view["byteLength"], start), 1)
+
+    return about, accessor, picture
+
+
+def test_ply_reads_back_exactly(mesh, tmp_path):
+    assert write_mesh(tmp_path / "face.ply", mesh) == [tmp_path / "face.ply"]
+    table, triangles = read_ply(tmp_path / "face.ply")
+    assert np.array_equal(np.column_stack([table[k] for k in "xyz"]), mesh.vertices)
+    assert np.array_equal(np.column_stack([table[k] for k in ("nx", "ny", "nz")]), mesh.normals)
+    colors = np.column_stack([table[k] for k in ("blue", "green", "red")])
+    assert np.array_equal(colors, mesh.colors_bgr)
+    assert np.array_equal(triangles, mesh.triangles)
+    again = trimesh.load(tmp_path / "face.ply", process=False)
+    assert np.array_equal(again.vertices, mesh.vertices)
+    assert np.array_equal(again.faces, mesh.triangles)
+    assert np.array_equal(again.visual.vertex_colors[:, 2::-1], mesh.colors_bgr)
+
+
+def test_obj_reads_back_with_its_texture(mesh, tmp_path):
+    files = write_mesh(tmp_path / "a face.obj", mesh)
+    assert [f.name for f in files] == ["a face.obj", "a_face.mtl", "a_face.png"]
+    table, faces, rows = read_obj(files[0])
+    assert np.abs(table["v"] - mesh.vertices).max() < OBJ_PLACE
+    assert np.abs(table["vt"] - mesh.uv).max() < OBJ_UV
+    assert np.abs(table["vn"] - mesh.normals).max() < OBJ_NORMAL
+    for kind in range(3):
+        assert np.array_equal(faces[..., kind] - 1, mesh.triangles)
+    assert rows["mtllib"] == [["a_face.mtl"]]
+    assert "map_Kd a_face.png" in files[1].read_text().splitlines()
+    assert rows["usemtl"] == [[files[1].read_text().split()[1]]]
+    assert np.array_equal(cv2.imread(str(files[2])), mesh.texture_bgr)
+    again = trimesh.load(files[0], process=False)
+    assert np.abs(again.vertices - mesh.vertices).max() < OBJ_PLACE
+    assert np.array_equal(again.faces, mesh.triangles)
+    assert np.abs(again.visual.uv - mesh.uv).max() < OBJ_UV
+    assert again.visual.material.image.size == mesh.texture_bgr.shape[1::-1]
+
+
+def test_obj_without_texture_has_colours(mesh, tmp_path, dome_model):
+    plain = face_mesh(mesh.vertices, mesh.triangles, mesh.normals, colors_bgr=mesh.colors_bgr)
+    assert write_mesh(tmp_path / "face.obj", plain) == [tmp_path / "face.obj"]
+    table, faces, rows = read_obj(tmp_path / "face.obj")
+    assert np.abs(table["v"][:, :2:-1] * 255 - mesh.colors_bgr).max() < 1e-3
+    assert np.array_equal(faces[..., 2] - 1, mesh.triangles)
+    assert "vt" not in rows and "mtllib" not in rows
+
+
+def test_glb_reads_back_with_its_texture(mesh, tmp_path):
+    write_mesh(tmp_path / "face.glb", mesh)
+    about, accessor, picture = read_glb(tmp_path / "face.glb")
+    (part,) = about["meshes"][0]["primitives"]
+    places = part["attributes"]
+    assert np.array_equal(accessor(places["POSITION"]), mesh.vertices)
+    assert np.array_equal(accessor(part["indices"]).reshape(-1, 3), mesh.triangles)
+    assert np.abs(accessor(places["NORMAL"]) - mesh.normals).max() < 1e-5
+    # glTF counts v from the upper border.
+    assert np.abs(accessor(places["TEXCOORD_0"]) * [1, -1] + [0, 1] - mesh.uv).max() < 1e-6
+    assert np.array_equal(picture(), mesh.texture_bgr)
+    again = trimesh.load(tmp_path / "face.glb", force="mesh", process=False)
+    assert np.array_equal(again.vertices, mesh.vertices)
+    assert np.abs(again.visual.uv - mesh.uv).max() < 1e-6
+
+
+def test_stl_reads_back(mesh, tmp_path):
+    write_mesh(tmp_path / "face.stl", mesh)
+    data = (tmp_path / "face.stl").read_bytes()
+    (count,) = struct.unpack_from("<I", data, 80)
+    rows = np.frombuffer(data, "3<f4,(3,3)<f4,<u2", count, 84)
+    assert np.array_equal(rows["f1"], mesh.vertices[mesh.triangles])
+    across = np.cross(rows["f1"][:, 1] - rows["f1"][:, 0], rows["f1"][:, 2] - rows["f1"][:, 0])
+    assert (np.einsum("ij,ij->i", across, rows["f0"]) > 0).all()
+    assert len(trimesh.load(tmp_path / "face.stl").faces) == len(mesh.triangles)
+
+
+@pytest.mark.parametrize("pose", POSES)
+def test_normals_and_winding_point_out_of_the_face(dome_model, pose):
+    """In every pose the dome's outside, where its light comes from, is its front."""
+    image_vertices = (dome_model.mean * [50, -50, 50] + [90, 60, 0]).astype(np.float32)
+    vertices = posed_vertices(
+        pose,
+        image_vertices=image_vertices,
+        model_vertices=dome_model.mean,
+        image_height=140,
+        scale=50.0,
+        metres_per_unit=0.1,
+    )
+    normals = Renderer(dome_model).outward_normals(vertices)
+    interior = dome_model.mean[:, 2] > 0.1
+    assert np.abs(normals - dome_model.mean)[interior].max() < 0.02
+    again = trimesh.Trimesh(vertices, dome_model.triangles, process=False)
+    assert again.face_normals[:, 2].min() > -0.02
+    size = {"own": 0.2, "frontal": 100.0, "image": 100.0}[pose]
+    assert np.ptp(vertices[:, 0]) == pytest.approx(size, rel=1e-3)
+    if pose != "own":
+        assert vertices.mean(axis=0) == pytest.approx(
+            image_vertices.mean(axis=0) * [1, -1, 1] + [0, 140, 0], abs=1e-3
+        )
+
+
+def test_frontal_removes_the_turn(dome_model):
+    turn = np.array([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]])
+    turned = (dome_model.mean @ turn.T * [50, -50, 50] + [90, 60, 0]).astype(np.float32)
+    common = {
+        "model_vertices": dome_model.mean,
+        "image_height": 140,
+        "scale": 50.0,
+        "metres_per_unit": 0.1,
+        "image_vertices": turned,
+    }
+    frontal = posed_vertices("frontal", **common)
+    centred = frontal - frontal.mean(axis=0)
+    assert np.abs(centred / 50 - (dome_model.mean - dome_model.mean.mean(axis=0))).max() < 1e-5
+    with pytest.raises(ExportError, match="pose 'side'"):
+        posed_vertices("side", **common)
+
+
+def test_texture_coordinates_meet_the_texel_centres(mesh, dome_model):
+    """A viewer that counts texels from the border finds the texel that render wrote."""
+    size = np.array(mesh.texture_bgr.shape[1::-1])
+    assert np.abs((mesh.uv * size - 0.5) - dome_model.uv * (size - 1)).max() < 1e-4
+    assert mesh.uv.min() >= 0 and mesh.uv.max() <= 1
+
+
+def test_merged_meshes_keep_their_parts(mesh):
+    both = merged([mesh, mesh])
+    count = len(mesh.vertices)
+    assert np.array_equal(both.vertices, np.vstack([mesh.vertices] * 2))
+    assert np.array_equal(both.triangles[len(mesh.triangles) :], mesh.triangles + count)
+    assert np.array_equal(both.colors_bgr, np.vstack([mesh.colors_bgr] * 2))
+    height, width = both.texture_bgr.shape[:2]
+    assert (height, width) == (32, 96)
+    for part in (0, 1):
+        uv = both.uv[part * count : (part + 1) * count]
+        assert np.abs(uv * [2, 1] - [part, 0] - mesh.uv).max() < 1e-6
+    assert merged([mesh]) is mesh
+    with pytest.raises(ExportError, match="no face"):
+        merged([])
+
+
+def test_bad_meshes_and_paths_are_refused(mesh, tmp_path):
+    broken = mesh.vertices.copy()
+    broken[3, 1] = np.nan
+    with pytest.raises(ExportError, match="not finite"):
+        face_mesh(broken, mesh.triangles, mesh.normals)
+    for name in ("face.fbx", "face", "face.ply.exe"):
+        with pytest.raises(ExportError, match="ply"):
+            write_mesh(tmp_path / name, mesh)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExportError, match="cannot be written"):
+        write_mesh(tmp_path / "file" / "face.ply", mesh)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_writer_that_fails_leaves_the_old_file(mesh, tmp_path, monkeypatch, suffix):
+    path = tmp_path / f"face{suffix}"
+    path.write_bytes(b"old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(mesh_io, "_write_bytes", full)
+    with pytest.raises(ExportError, match="No space left"):
+        write_mesh(path, mesh)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_whole_face_model_survives(model_set, tmp_path):
+    """All vertices and triangles of the model set, in each format, with indices that hold."""
+    model = model_set.face_model
+    renderer = Renderer(model)
+    vertices = (model.mean * model.metres_per_unit).astype(np.float32)
+    texture = np.zeros((16, 16, 3), np.uint8)
+    whole = face_mesh(
+        vertices,
+        model.triangles,
+        renderer.outward_normals(vertices),
+        uv=model.uv,
+        texture_bgr=texture,
+    )
+    for suffix in (".ply", ".obj", ".glb"):
+        (path, *beside) = write_mesh(tmp_path / f"face{suffix}", whole)
+        assert all(other.exists() for other in beside)
+        again = trimesh.load(path, force="mesh", process=False)
+        assert again.vertices.shape == model.mean.shape
+        assert np.array_equal(again.faces, model.triangles)
+        assert again.faces.min() >= 0 and again.faces.max() < len(again.vertices)
+        if suffix != ".ply":
+            assert again.visual.uv.min() >= 0 and again.visual.uv.max() <= 1
+    # The face looks along z: its nose is in front, and normals there point forward.
+    nose = np.argmax(vertices[:, 2])
+    assert whole.normals[nose, 2] > 0.5

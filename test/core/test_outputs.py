@@ -1,0 +1,144 @@
+"""The table of outputs on a real fit: every file is written, named and readable."""
+
+import cv2
+import numpy as np
+import pytest
+import trimesh
+
+from tddfa_ros.core import outputs
+from tddfa_ros.core.errors import ExportError
+from tddfa_ros.core.morphable import MorphableModel
+from tddfa_ros.core.outputs import OUTPUTS, OVERLAY_PARTS, Scene
+from tddfa_ros.core.pose import head_pose
+from tddfa_ros.core.render import Renderer
+from tddfa_ros.core.types import Face, MorphableParams, TrackState
+
+PROMISED = {"landmarks", "dense", "mesh", "depth", "pncc", "normals", "uv", "texture", "pose"} | {
+    "ply",
+    "obj",
+    "glb",
+    "stl",
+}
+
+
+@pytest.fixture(scope="module")
+def model(model_set):
+    return MorphableModel(model_set.face_model)
+
+
+@pytest.fixture(scope="module")
+def renderer(model_set):
+    return Renderer(model_set.face_model)
+
+
+@pytest.fixture(scope="module")
+def golden_faces(model, golden, media):
+    """Image of two people and their fits, from golden parameters."""
+    image = cv2.imread(str(media / "trump_hillary.jpg"))
+    stored = np.load(golden / "trump_hillary.npz")
+    faces = []
+    for index, (vector, roi) in enumerate(zip(stored["params"], stored["rois"], strict=True)):
+        params = MorphableParams.from_vector(vector, model.shape_count, roi, 120)
+        faces.append(
+            Face(
+                id=f"f{index}",
+                state=TrackState.DETECTED,
+                age_frames=0,
+                score=1.0,
+                confidence=float("nan"),
+                box_xyxy=stored["boxes"][index, :4].astype(np.float32),
+                params=params,
+                landmarks=model.landmarks(params),
+                pose=head_pose(params),
+            )
+        )
+    return image, faces
+
+
+@pytest.fixture
+def scene(golden_faces, renderer, model):
+    image, faces = golden_faces
+    return Scene(image, faces, renderer, model, texture_size=64)
+
+
+def test_the_promised_outputs_are_there():
+    assert set(OUTPUTS) >= PROMISED
+    for output in OUTPUTS.values():
+        assert output.description and (output.picture is None) != (output.mesh is None)
+
+
+@pytest.mark.parametrize("name", list(OUTPUTS))
+def test_each_output_is_written(scene, name, tmp_path):
+    before = scene.image_bgr.copy()
+    path = tmp_path / f"photo_{name}{OUTPUTS[name].suffix}"
+    written = OUTPUTS[name].write(scene, path)
+    assert written[0] == path
+    assert sorted(tmp_path.iterdir()) == sorted(written)
+    assert np.array_equal(scene.image_bgr, before)
+    if OUTPUTS[name].mesh is not None:
+        mesh = trimesh.load(path, force="mesh", process=False)
+        assert len(mesh.faces) == 2 * len(scene.renderer.topology.triangles)
+        return
+    picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    expected = (64, 128) if name == "texture" else before.shape[:2]
+    assert picture.shape[:2] == expected
+    assert picture.any()
+    if path.suffix == ".png":
+        assert np.array_equal(picture, OUTPUTS[name].picture(scene))
+
+
+@pytest.mark.parametrize("pose", ["own", "frontal"])
+def test_upright_meshes_have_a_file_each(golden_faces, renderer, model, pose, tmp_path):
+    image, faces = golden_faces
+    scene = Scene(image, faces, renderer, model, texture_size=64, mesh_pose=pose)
+    written = OUTPUTS["ply"].write(scene, tmp_path / "photo.ply")
+    assert [path.name for path in written] == ["photo.ply", "photo_2.ply"]
+    for path in written:
+        mesh = trimesh.load(path, process=False)
+        assert len(mesh.vertices) == model.vertex_count
+        # Upright and frontal: the nose is in front, the chin below the brow.
+        assert mesh.vertex_normals[np.argmax(mesh.vertices[:, 2]), 2] > 0.5
+
+
+def test_the_mesh_in_image_pose_lies_over_the_face(scene):
+    mesh = scene.mesh(0, with_texture=False, with_colors=True)
+    height = scene.image_bgr.shape[0]
+    assert np.allclose(mesh.vertices[:, 0], scene.frame.vertices[0][:, 0])
+    assert np.allclose(height - mesh.vertices[:, 1], scene.frame.vertices[0][:, 1], atol=1e-3)
+
+
+def test_a_picture_without_a_face(golden_faces, renderer, model, tmp_path):
+    scene = Scene(golden_faces[0], [], renderer, model, texture_size=64)
+    for name, output in OUTPUTS.items():
+        written = output.write(scene, tmp_path / f"none_{name}{output.suffix}")
+        assert bool(written) == (output.picture is not None)
+    assert np.array_equal(scene.overlay(OVERLAY_PARTS), scene.image_bgr)
+
+
+def test_vertices_are_computed_once_and_only_when_needed(golden_faces, renderer, model):
+    image, faces = golden_faces
+    asked = []
+
+    def vertices_of(face):
+        asked.append(face.id)
+        return model.vertices(face.params)
+
+    scene = Scene(image, faces, renderer, model, vertices_of=vertices_of)
+    scene.overlay(("landmarks", "pose", "box", "id", "frustum"))
+    assert not asked
+    scene.overlay(OVERLAY_PARTS)
+    OUTPUTS["depth"].picture(scene)
+    assert asked == ["f0", "f1"]
+
+
+def test_folders_that_are_none_are_refused(scene, tmp_path):
+    (tmp_path / "file").write_text("")
+    for name in ("depth", "ply"):
+        with pytest.raises(ExportError, match="cannot be written"):
+            OUTPUTS[name].write(scene, tmp_path / "file" / f"x{OUTPUTS[name].suffix}")
+
+
+def test_encode_keeps_every_value_of_a_png():
+    picture = np.random.default_rng(0).integers(0, 256, (9, 7, 4), np.uint8)
+    content = np.frombuffer(outputs.encode(picture, ".png"), np.uint8)
+    assert np.array_equal(cv2.imdecode(content, cv2.IMREAD_UNCHANGED), picture)
