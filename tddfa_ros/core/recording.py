@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from typing import Self
 
 import cv2
 import numpy as np
@@ -39,7 +40,7 @@ class _NamedWhenDone:
             ) from error
         self._temporary = temporary_beside(self.path)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -92,11 +93,11 @@ class VideoWriter(_NamedWhenDone):
                 "(height, width, 3) uint8"
             )
         if self._writer is None:
-            self._open(image_bgr)
+            self._writer = self._opened(image_bgr)
         self._writer.write(self._fitted(image_bgr))
         self.frame_count += 1
 
-    def _open(self, image_bgr: np.ndarray) -> None:
+    def _opened(self, image_bgr: np.ndarray) -> cv2.VideoWriter:
         height, width = image_bgr.shape[:2]
         self._size_wh = (width + width % 2, height + height % 2)
         codec = cv2.VideoWriter_fourcc(*"mp4v")
@@ -106,7 +107,7 @@ class VideoWriter(_NamedWhenDone):
                 f"{self.path}: cannot write a {width}x{height} video there; is the folder "
                 "writable, and was OpenCV built with FFmpeg?"
             )
-        self._writer = writer
+        return writer
 
     def _fitted(self, image_bgr: np.ndarray) -> np.ndarray:
         height, width = image_bgr.shape[:2]
