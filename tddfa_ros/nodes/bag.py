@@ -34,7 +34,8 @@ from tddfa_ros.core.errors import MediaError
 from tddfa_ros.core.folder_lock import locked
 from tddfa_ros.core.interruption import Interruption
 from tddfa_ros.core.network_journal import NetworkJournal
-from tddfa_ros.nodes.bag_writer import OFFERED_QOS, typestore_with_faces
+from tddfa_ros.nodes.bag_writer import OFFERED_QOS
+from tddfa_ros.nodes.face_bytes import typestore_with_faces
 from tddfa_ros.nodes.topic_faces import OUTPUTS, NewMessage, TopicFaces, decode
 
 EXAMPLES = """examples:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from functools import cache
 from pathlib import Path
 from typing import Self
 
-from ament_index_python.packages import get_package_share_directory
 from rosbags.interfaces import (
     Connection,
     Qos,
@@ -18,11 +16,10 @@ from rosbags.interfaces import (
     QosTime,
 )
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
 
 from tddfa_ros.core.atomic_file import temporary_beside
 from tddfa_ros.core.errors import MediaError
+from tddfa_ros.nodes.face_bytes import typestore_with_faces
 
 _FOREVER = QosTime(2147483647, 4294967295)
 OFFERED_QOS = Qos(
@@ -36,18 +33,6 @@ OFFERED_QOS = Qos(
     liveliness_lease_duration=_FOREVER,
     avoid_ros_namespace_conventions=False,
 )
-
-
-@cache
-def typestore_with_faces() -> Typestore:
-    """Type store of rosbags that knows the messages of tddfa_msgs as well, from their own text."""
-    store = get_typestore(Stores.ROS2_JAZZY)
-    folder = Path(get_package_share_directory("tddfa_msgs")) / "msg"
-    types = {}
-    for path in sorted(folder.glob("*.msg")):
-        types.update(get_types_from_msg(path.read_text(), f"tddfa_msgs/msg/{path.stem}"))
-    store.register(types)
-    return store
 
 
 class BagWriter:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from rclpy.serialization import serialize_message
 
 from tddfa_ros.core.bag import COMPRESSED_TYPE, IMAGE_TYPE, BagMessage
 from tddfa_ros.core.config import PipelineConfig
@@ -19,6 +18,7 @@ from tddfa_ros.core.network_journal import Entry, JournaledNetworks, NetworkJour
 from tddfa_ros.core.networks import Networks
 from tddfa_ros.core.pipeline import FacePipeline
 from tddfa_ros.core.types import FrameResult
+from tddfa_ros.nodes.face_bytes import FACES_TYPE, face_array_bytes
 from tddfa_ros.nodes.face_messages import face_array
 from tddfa_ros.nodes.raw_image import (
     ImageHeader,
@@ -27,7 +27,6 @@ from tddfa_ros.nodes.raw_image import (
     encode_image,
 )
 
-FACES_TYPE = "tddfa_msgs/msg/FaceArray"
 OVERLAY_PARTS = ("landmarks", "pose", "box", "id")
 
 _log = logging.getLogger(__name__)
@@ -79,7 +78,7 @@ def _faces(scene: Scene) -> bytes:
         processing_time_s=0.0,
         frames_dropped=0,
     )
-    return serialize_message(message)
+    return face_array_bytes(message)
 
 
 def _overlay(scene: Scene) -> bytes:

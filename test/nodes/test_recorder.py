@@ -13,7 +13,7 @@ from rosbags.highlevel import AnyReader
 from tddfa_msgs.msg import FaceArray
 from tddfa_ros.core.errors import ImageError
 from tddfa_ros.core.results import face_from_dict
-from tddfa_ros.nodes.bag_writer import typestore_with_faces
+from tddfa_ros.nodes.face_bytes import typestore_with_faces
 from tddfa_ros.nodes.face_from_message import face_from_message
 from tddfa_ros.nodes.face_messages import face_array, face_message
 from tddfa_ros.nodes.raw_image import ImageHeader, encode_image
