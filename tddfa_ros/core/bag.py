@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import apsw
 import numpy as np
@@ -72,10 +73,10 @@ class BagImage:
     stamp_ns: int
     frame_id: str
     message: BagMessage
-    fields: object
+    fields: Any
 
 
-def bgr_of_fields(fields: object) -> np.ndarray:
+def bgr_of_fields(fields: Any) -> np.ndarray:
     """Decode the pixels of a deserialised Image or CompressedImage.
 
     Returns

@@ -144,12 +144,14 @@ class Video(Media):
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
         fps = float(self._stream.average_rate or 0)
-        self.fps = fps if 0.1 <= fps <= 1000.0 else 30.0
+        fps = fps if 0.1 <= fps <= 1000.0 else 30.0
+        self.fps = fps
+        self._period_ns = round(1e9 / fps)
         self.frame_count = self._stream.frames or None
         self._start(self._decode())
 
     def _decode(self) -> Iterator[MediaFrame]:
-        period_ns = round(1e9 / self.fps)
+        period_ns = self._period_ns
         first_ns: int | None = None
         last_ns = -period_ns
         index = 0
