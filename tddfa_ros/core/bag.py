@@ -222,7 +222,7 @@ class ImageBag(BagReader):
     def image(self, message: BagMessage) -> BagImage:
         """Return an image message with its fields; :class:`MediaError` if it is damaged."""
         try:
-            fields = _TYPES.deserialize_cdr(message.data, message.msgtype)
+            fields: Any = _TYPES.deserialize_cdr(message.data, message.msgtype)
         except BAG_ERRORS as error:
             raise MediaError(
                 f"{self.path}: an image message on {message.topic} is damaged: {error}"
