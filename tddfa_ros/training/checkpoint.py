@@ -27,10 +27,17 @@ def load(path: str | Path) -> dict[str, Any] | None:
 class Average:
     """Exponential moving average of a module's state; its window grows with the run's length."""
 
-    def __init__(self, module: torch.nn.Module, longest: float = 0.999) -> None:
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        state: dict[str, torch.Tensor] | None = None,
+        longest: float = 0.999,
+    ) -> None:
+        """Start from the module, or go on with the `state` of a long average."""
         self._longest = longest
-        self._steps = 0
-        self.state = {k: v.detach().clone() for k, v in module.state_dict().items()}
+        self._steps = 10**6 if state else 0
+        own = module.state_dict()
+        self.state = {k: (state[k].to(v) if state else v.detach().clone()) for k, v in own.items()}
 
     @torch.no_grad()
     def update(self, module: torch.nn.Module) -> None:

@@ -69,3 +69,62 @@ class RegressorNet(nn.Module):
         x = self.body(x.contiguous(memory_format=torch.channels_last))
         with torch.autocast(x.device.type, enabled=False):
             return self.head(x.float().flatten(1))
+
+
+class DetectorNet(nn.Module):
+    """A picture to a map of face scores and boxes, without anchors.
+
+    The picture is halved, then features at strides 4 to 64 of the half are summed down to one map
+    of stride 4 (8 pixels of the picture), so that small and large faces share it.
+    """
+
+    STRIDE = 8
+    """Pixels of the picture between cells."""
+    UNIT = 32.0
+    """Pixels of the picture that a box side of logarithm 0 has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 32, 8, 4, 2, bias=False),
+            nn.BatchNorm2d(32),
+            nn.ReLU(inplace=True),
+        )
+        self.levels = nn.ModuleList(
+            [
+                nn.Sequential(conv(32, 48, 3, 2), Residual(48, 32)),
+                nn.Sequential(conv(48, 64, 3, 2), Residual(64, 64)),
+                nn.Sequential(conv(64, 96, 3, 2), Residual(96, 64)),
+                nn.Sequential(conv(96, 96, 3, 2), Residual(96, 64)),
+            ]
+        )
+        self.across = nn.ModuleList([nn.Conv2d(c, 32, 1) for c in (32, 48, 64, 96, 96)])
+        self.smooth = nn.ModuleList([conv(32, 32, 3, 1) for _ in range(2)])
+        self.out = nn.Conv2d(32, 5, 1)
+        nn.init.normal_(self.out.weight, 0, 0.01)
+        nn.init.zeros_(self.out.bias)
+        with torch.no_grad():
+            self.out.bias[0] = -4.6
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(b, h, w, 3) uint8 BGR -> (b, 5, rows, columns): logit, centre offset (2), log size (2).
+
+        The offset is in cells from the cell's middle to the box's, x first.
+        """
+        x = nn.functional.avg_pool2d(pictures.permute(0, 3, 1, 2).float(), 2, ceil_mode=True)
+        return self.on_half(x)
+
+    def on_half(self, x: torch.Tensor) -> torch.Tensor:
+        """The same from a picture that has half the size already, (b, 3, h / 2, w / 2) float."""
+        x = (x - 127.5) / 64.0
+        features = [self.stem(x.contiguous(memory_format=torch.channels_last))]
+        for level in self.levels:
+            features.append(level(features[-1]))
+        summed = self.across[-1](features[-1])
+        for k in range(len(features) - 2, -1, -1):
+            size = features[k].shape[-2:]
+            summed = nn.functional.interpolate(summed, size=size, mode="nearest")
+            summed = summed + self.across[k](features[k])
+            if k in (0, 1):
+                summed = self.smooth[k](summed)
+        return self.out(summed.float())

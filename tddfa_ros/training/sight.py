@@ -107,8 +107,14 @@ class Studio:
         self._buffer = VisibilityBuffer(side, side)
         self._light_buffer = VisibilityBuffer(_SHADOW_SIDE, _SHADOW_SIDE)
 
-    def draw(self, rng: np.random.Generator, skin: Skin) -> Layers:
-        """One random person with this skin in a random pose, expression and dress."""
+    def draw(self, rng: np.random.Generator, skin: Skin, *, roi_px: float = ROI_PX) -> Layers:
+        """One random person with this skin in a random pose, expression and dress.
+
+        Parameters
+        ----------
+        roi_px : side, in the layers, of the square that the landmarks span; the less, the more of
+            the body is in the picture
+        """
         rig = self._rig
         shape = rng.normal(0, _SHAPE_DEVIATION, len(rig.shape_basis)).astype(np.float32)
         expression = rig.expression_vector(expressions.draw(rng))
@@ -117,7 +123,7 @@ class Studio:
         worn = self._wardrobe.grow_beard(rng, head, skin)
         parts = self._wardrobe.dress(rng, worn, points[:68], skin)
         angles = draw_angles(rng)
-        return self._render(rng, skin, worn, parts, points, angles, (shape, expression))
+        return self._render(rng, skin, worn, parts, points, angles, (shape, expression), roi_px)
 
     def _render(
         self,
@@ -128,6 +134,7 @@ class Studio:
         points: np.ndarray,
         angles: tuple[float, float, float],
         coefficients: tuple[np.ndarray, np.ndarray],
+        roi_px: float,
     ) -> Layers:
         rotation = rotation_from_angles(*angles).astype(np.float32)
         ease = rng.uniform(0.15, 1.0)
@@ -145,7 +152,7 @@ class Studio:
         seen = points @ rotation.T
         flat = seen[:, :2] * (distance / (distance - seen[:, 2:])) * np.array([1, -1], np.float32)
         low, high = flat[:68].min(axis=0), flat[:68].max(axis=0)
-        scale = np.float32(ROI_PX / (np.sqrt(2) * (high - low).max()))
+        scale = np.float32(roi_px / (np.sqrt(2) * (high - low).max()))
         shift = CANVAS / 2 - (low + high) / 2 * scale
         truth = Truth(
             np.column_stack([flat * scale + shift, seen[:, 2] * scale]).astype(np.float32),

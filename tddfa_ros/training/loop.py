@@ -1,0 +1,254 @@
+"""What all trainings share: data made by worker processes, replay, averaging, resuming, curves."""
+
+from __future__ import annotations
+
+import queue
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import multiprocessing
+
+from tddfa_ros.training import checkpoint
+from tddfa_ros.training.curves import Curves
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how to train.
+
+    Attributes
+    ----------
+    minutes : wall time in all, over every resumption
+    workers : processes that make examples
+    batch : examples a step
+    rate : highest learning rate
+    decay_share : last share of the time, over which the learning rate falls to a hundredth
+    replay : examples kept
+    reuse : most times that an example is used, on average
+    pool : rendered people that a worker keeps
+    held_out : examples for validation, of people that are never trained on
+    report_seconds : between lines of the curves, each with a state on disk
+    """
+
+    minutes: float = 90.0
+    workers: int = 1
+    batch: int = 64
+    rate: float = 2e-3
+    decay_share: float = 0.4
+    replay: int = 20000
+    reuse: float = 4.0
+    pool: int = 2500
+    held_out: int = 512
+    seed: int = 0
+    device: str = "cpu"
+    threads: int = 1
+    report_seconds: float = 180.0
+
+
+HELD_OUT_SEED = 2**40 + 7
+"""No worker has this seed."""
+
+
+class Replay:
+    """The newest examples, drawn at random; knows how often each has been used on average."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._arrays: dict[str, np.ndarray] = {}
+        self.added = 0
+        self.drawn = 0
+
+    def add(self, arrays: dict[str, np.ndarray]) -> None:
+        """Store a batch over the oldest one."""
+        if not self._arrays:
+            self._arrays = {
+                k: np.empty((self._size, *v.shape[1:]), v.dtype) for k, v in arrays.items()
+            }
+        rows = (self.added + np.arange(len(next(iter(arrays.values()))))) % self._size
+        for name, value in arrays.items():
+            self._arrays[name][rows] = value
+        self.added += len(rows)
+
+    def draw(self, rng: np.random.Generator, count: int) -> dict[str, torch.Tensor]:
+        """`count` different examples as tensors."""
+        rows = rng.choice(min(self.added, self._size), count, replace=False)
+        self.drawn += count
+        return {k: torch.from_numpy(v[rows]) for k, v in self._arrays.items()}
+
+
+class Training(ABC):
+    """A run in a folder: ``<name>.pt`` is its state, ``<name>.csv`` its curves.
+
+    A subclass names its network, makes examples in :meth:`produce`, and turns a batch into a loss.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    """What :meth:`losses` returns beside the total, for the curves."""
+
+    def __init__(self, rig_path: str | Path, folder: str | Path, recipe: Recipe) -> None:
+        self.folder, self.recipe, self.rig_path = Path(folder), recipe, str(rig_path)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(recipe.seed)
+        torch.set_num_threads(recipe.threads)
+        self.device = torch.device(recipe.device)
+        self.net = self.make_net().to(self.device, memory_format=torch.channels_last)
+        self.optimizer = torch.optim.AdamW(
+            self.net.parameters(), recipe.rate, weight_decay=1e-3, foreach=True
+        )
+        self.average = checkpoint.Average(self.net)
+        self.seen, self.elapsed = 0, 0.0
+        self.curves = Curves(self.folder / f"{self.name}.csv")
+        self._resume()
+        self.prepare()
+
+    @abstractmethod
+    def make_net(self) -> torch.nn.Module:
+        """The network at its start."""
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Load what the losses and the validation need."""
+
+    @staticmethod
+    @abstractmethod
+    def produce(rig_path: str, seed: int, recipe: Recipe) -> Iterator[dict[str, np.ndarray]]:
+        """Endless small batches of examples; runs in a worker process."""
+
+    @abstractmethod
+    def losses(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """Total loss, then the values of :attr:`columns`."""
+
+    @abstractmethod
+    def validate(self, net: torch.nn.Module) -> dict[str, float]:
+        """Figures of the averaged network on held-out examples."""
+
+    @property
+    def state_path(self) -> Path:
+        """Where the run's state is kept."""
+        return self.folder / f"{self.name}.pt"
+
+    def _resume(self) -> None:
+        state = checkpoint.load(self.state_path)
+        if state is None:
+            return
+        self.net.load_state_dict(state["net"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average = checkpoint.Average(self.net, state["average"])
+        self.seen, self.elapsed = state["seen"], state["elapsed"]
+
+    def save(self) -> None:
+        """Write the state so that a later run goes on from here."""
+        checkpoint.save(
+            self.state_path,
+            {
+                "net": self.net.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "average": self.average.state,
+                "seen": self.seen,
+                "elapsed": self.elapsed,
+            },
+        )
+
+    def run(self) -> None:
+        """Train until the recipe's minutes are over."""
+        recipe = self.recipe
+        # Forked children of a process whose thread pools run would hang.
+        spawn = multiprocessing.get_context("spawn")
+        out = spawn.Queue(8)
+        seeds = np.random.SeedSequence([recipe.seed, self.seen]).generate_state(recipe.workers)
+        workers = [
+            spawn.Process(
+                target=_work, args=(type(self), self.rig_path, int(s), recipe, out), daemon=True
+            )
+            for s in seeds
+        ]
+        for worker in workers:
+            worker.start()
+        try:
+            self._loop(feed(out, recipe, np.random.default_rng(recipe.seed + self.seen)))
+        finally:
+            for worker in workers:
+                worker.terminate()
+                worker.join()
+
+    def _loop(self, batches: Iterator[dict[str, torch.Tensor]]) -> None:
+        recipe = self.recipe
+        start, before = time.monotonic(), self.elapsed
+        report_at = before + recipe.report_seconds
+        recent: list[tuple[float, ...]] = []
+        rate, steps = 0.0, 0
+        while self.elapsed < 60 * recipe.minutes:
+            rate = recipe.rate * rate_factor(
+                self.elapsed / (60 * recipe.minutes), recipe.decay_share
+            )
+            recent.append(self.step(next(batches), rate * min(1.0, (steps + 1) / 100)))
+            steps += 1
+            self.elapsed = before + time.monotonic() - start
+            if self.elapsed >= report_at:
+                report_at = self.elapsed + recipe.report_seconds
+                self._report(rate, recent)
+                recent = []
+                self.save()
+        self._report(rate, recent)
+        self.save()
+
+    def step(self, batch: dict[str, torch.Tensor], rate: float) -> tuple[float, ...]:
+        """One step of the optimiser; returns what :meth:`losses` does."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        batch = {name: value.to(self.device) for name, value in batch.items()}
+        losses = self.losses(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses[0].backward()
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.optimizer.step()
+        self.average.update(self.net)
+        self.seen += len(next(iter(batch.values())))
+        return tuple(float(value.detach()) for value in losses)
+
+    @torch.no_grad()
+    def _report(self, rate: float, recent: list[tuple[float, ...]]) -> None:
+        means = np.mean(recent, axis=0) if recent else np.full(1 + len(self.columns), np.nan)
+        row: dict[str, Any] = {"seconds": round(self.elapsed, 1), "seen": self.seen, "rate": rate}
+        names = ("loss", *self.columns)
+        row |= dict(zip(names, (round(float(m), 5) for m in means), strict=True))
+        net = self.make_net().to(self.device)
+        net.load_state_dict(self.average.state)
+        net.eval()
+        row |= {name: round(value, 5) for name, value in self.validate(net).items()}
+        self.curves.add(row)
+
+
+def _work(kind: type[Training], rig_path: str, seed: int, recipe: Recipe, out: Any) -> None:
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    for batch in kind.produce(rig_path, seed, recipe):
+        out.put(batch)
+
+
+def rate_factor(share: float, decay_share: float) -> float:
+    """Share of the highest rate after `share` of the time: flat, then half a cosine."""
+    falling = min(1.0, max(0.0, share - (1 - decay_share)) / decay_share)
+    return float(0.01 + 0.99 * (0.5 + 0.5 * np.cos(np.pi * falling)))
+
+
+def feed(out: Any, recipe: Recipe, rng: np.random.Generator) -> Iterator[dict[str, torch.Tensor]]:
+    """Batches from a replay that takes in all that the workers have ready."""
+    replay = Replay(recipe.replay)
+    while True:
+        try:
+            while True:
+                replay.add(out.get_nowait())
+        except queue.Empty:
+            pass
+        while replay.added < 8 * recipe.batch or replay.drawn > recipe.reuse * replay.added:
+            replay.add(out.get())
+        yield replay.draw(rng, recipe.batch)
