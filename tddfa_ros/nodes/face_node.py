@@ -105,7 +105,7 @@ class FaceNode(LifecycleNode):
         except TddfaError as error:
             self.get_logger().error(f"cannot configure: {error}")
             return _FAILURE
-        self._outputs = FaceOutputs(self, models.name)
+        self._outputs = FaceOutputs(self, models.name, repeatable=config.frame_policy == "every")
         self._images = ImageInput(self, config)
         self._worker = FaceWorker(
             self._images,

@@ -12,6 +12,7 @@ from sensor_msgs.msg import Image
 from tddfa_msgs.msg import FaceArray
 from tddfa_ros.core.draw import draw_faces
 from tddfa_ros.core.types import FrameResult
+from tddfa_ros.nodes.face_bytes import face_array_bytes
 from tddfa_ros.nodes.face_messages import face_array
 from tddfa_ros.nodes.raw_image import ImageHeader, encode_image
 
@@ -25,10 +26,14 @@ class FaceOutputs:
     ----------
     node : publishers are made on it at once
     model_set_name : goes into every message
+    repeatable : leave out what is measured, so that the same images give the same bytes
     """
 
-    def __init__(self, node: LifecycleNode, model_set_name: str) -> None:
+    def __init__(
+        self, node: LifecycleNode, model_set_name: str, *, repeatable: bool = False
+    ) -> None:
         self._node = node
+        self._repeatable = repeatable
         self._model_set_name = model_set_name
         faces_qos, image_qos = QoSProfile(depth=FACES_DEPTH), QoSProfile(depth=1)
         self._faces = node.create_lifecycle_publisher(FaceArray, "faces", faces_qos)
@@ -44,24 +49,25 @@ class FaceOutputs:
     ) -> None:
         """Publish faces before smoothing."""
         if self._raw_faces.get_subscription_count() > 0:
-            self._raw_faces.publish(self._message(result, header, seconds, dropped))
+            self._raw_faces.publish(self._serialized(result, header, seconds, dropped))
 
     def publish_faces(
         self, result: FrameResult, header: ImageHeader, seconds: float, dropped: int
     ) -> None:
         """Publish smoothed faces, also when there are none."""
-        self._faces.publish(self._message(result, header, seconds, dropped))
+        self._faces.publish(self._serialized(result, header, seconds, dropped))
 
-    def _message(
+    def _serialized(
         self, result: FrameResult, header: ImageHeader, seconds: float, dropped: int
-    ) -> FaceArray:
-        return face_array(
+    ) -> bytes:
+        message = face_array(
             result,
             header,
             model_set=self._model_set_name,
-            processing_time_s=seconds,
+            processing_time_s=0.0 if self._repeatable else seconds,
             frames_dropped=dropped,
         )
+        return face_array_bytes(message)
 
     def publish_images(
         self,
