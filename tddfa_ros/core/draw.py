@@ -39,11 +39,14 @@ def draw_faces(image_bgr: np.ndarray, faces: Sequence[Face], parts: Sequence[str
     Parameters
     ----------
     image_bgr : (height, width, 3) uint8, changed
-    faces : what was found in it
+    faces : what was found in it; one with places that are not finite is left out
     parts : any of :data:`OVERLAY_PARTS`
     """
+    drawable = [
+        f for f in faces if np.isfinite(f.landmarks).all() and np.isfinite(f.box_xyxy).all()
+    ]
     for part in parts:
-        for face in faces:
+        for face in drawable:
             _DRAWERS[part](image_bgr, face)
 
 

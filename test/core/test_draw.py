@@ -1,0 +1,92 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tddfa_ros.core.draw import OVERLAY_PARTS, draw_faces
+from tddfa_ros.core.types import Face, HeadPose, MorphableParams, TrackState
+
+HEIGHT, WIDTH = 200, 300
+FRONTAL_XYZW = np.array([0.5, 0.5, -0.5, 0.5])
+RED, GREEN, BLUE = (60, 60, 240), (80, 220, 80), (240, 120, 60)
+
+
+def a_face(**changes):
+    rng = np.random.default_rng(0)
+    landmarks = rng.uniform((100, 60, 0), (200, 140, 50), (68, 3)).astype(np.float32)
+    params = MorphableParams(*(np.zeros(n, np.float32) for n in (12, 40, 10, 4)), 120)
+    face = Face(
+        id="f00001",
+        state=TrackState.TRACKED,
+        age_frames=3,
+        score=0.9,
+        confidence=float("nan"),
+        box_xyxy=np.array([90, 50, 210, 150], np.float32),
+        params=params,
+        landmarks=landmarks,
+        pose=HeadPose(FRONTAL_XYZW, np.zeros(3), np.zeros(3), 1.0),
+    )
+    return dataclasses.replace(face, **changes)
+
+
+def drawn(*parts, faces=None):
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    draw_faces(image, [a_face()] if faces is None else faces, parts)
+    return image
+
+
+def places(image):
+    y, x = np.nonzero(image.any(axis=2))
+    return x, y
+
+
+def test_box_is_a_rectangle_at_its_place():
+    image = drawn("box")
+    x, y = places(image)
+    assert (x.min(), y.min(), x.max(), y.max()) == pytest.approx((90, 50, 210, 150), abs=1)
+    assert not image[53:147, 93:207].any()
+    assert image[50, 90:211].any(axis=1).all()
+    assert image[50:151, 210].any(axis=1).all()
+
+
+def test_every_landmark_is_marked_at_its_place():
+    image = drawn("landmarks")
+    for x, y in np.rint(a_face().landmarks[:, :2]).astype(int):
+        assert image[y - 1 : y + 2, x - 1 : x + 2].max() > 200
+
+
+def test_axes_of_a_frontal_face_point_to_the_subjects_left_and_up():
+    nose = a_face().landmarks[27:31, :2].mean(axis=0)
+    image = drawn("pose").astype(int)
+    for color, side in ((GREEN, (1, 0)), (BLUE, (0, -1))):
+        y, x = np.nonzero(np.abs(image - color).max(axis=2) < 20)
+        away = np.stack([x, y], axis=1) - nose
+        along = away @ np.array(side)
+        across = away @ np.array([-side[1], side[0]])
+        assert along.max() > 15
+        assert along.min() > -4
+        assert np.abs(across).max() < 4
+
+
+def test_parts_are_drawn_only_when_asked_for():
+    assert not drawn().any()
+    assert not drawn(*OVERLAY_PARTS, faces=[]).any()
+    images = [drawn(part) for part in OVERLAY_PARTS]
+    assert all(image.any() for image in images)
+    for first in range(len(images)):
+        for second in range(first):
+            assert (images[first] != images[second]).any()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1e9, 1e30])
+@pytest.mark.parametrize("part", OVERLAY_PARTS)
+def test_places_far_outside_harm_nothing(part, value):
+    wild = a_face(
+        box_xyxy=np.full(4, value, np.float32), landmarks=np.full((68, 3), value, np.float32)
+    )
+    drawn(part, faces=[wild])
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (4000, 3, 3)])
+def test_images_of_odd_sizes(shape):
+    draw_faces(np.zeros(shape, np.uint8), [a_face()], OVERLAY_PARTS)
