@@ -230,7 +230,8 @@ int32_t shown_vertices(const Pixel* pixels, const int16_t* faces, int32_t width,
 void blend_light(const Pixel* pixels, const int16_t* faces, int32_t width, Window window,
                  int16_t face, const int32_t* triangles, const float* light, const float* tint,
                  float alpha, uint8_t* image) {
-    const float keep = 1.0f - alpha;
+    float kept[256];  // what remains of each value of the image, and half a step to round
+    for (int32_t value = 0; value < 256; ++value) kept[value] = (1.0f - alpha) * value + 0.5f;
     for (int32_t y = window.y0; y < window.y1; ++y) {
         const int64_t row = int64_t(y) * width;
         for (int64_t at = row + window.x0; at < row + window.x1; ++at) {
@@ -247,7 +248,7 @@ void blend_light(const Pixel* pixels, const int16_t* faces, int32_t width, Windo
                 // Truncated as the reference stores it, then rounded as its blending does.
                 const float colour = static_cast<float>(static_cast<int32_t>(value * tint[k]));
                 out[k] = static_cast<uint8_t>(
-                    static_cast<int32_t>(keep * out[k] + alpha * colour + 0.5f));
+                    static_cast<int32_t>(kept[out[k]] + alpha * colour));
             }
         }
     }

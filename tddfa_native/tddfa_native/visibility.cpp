@@ -253,9 +253,8 @@ void flush(const Target& target, const Drawable& mesh, Queue& q) {
     q.count = 0;
 }
 
-TDDFA_INLINE void enqueue(Queue& q, const Point& a, const Point& b, const Point& c,
-                          int32_t triangle, uint32_t pixel) {
-    const int32_t i = q.count++;
+TDDFA_INLINE void set_pair(Queue& q, int32_t i, const Point& a, const Point& b, const Point& c,
+                           int32_t triangle, uint32_t pixel) {
     q.a[i] = a;
     q.b[i] = b;
     q.c[i] = c;
@@ -263,45 +262,54 @@ TDDFA_INLINE void enqueue(Queue& q, const Point& a, const Point& b, const Point&
     q.pixel[i] = pixel;
 }
 
-void draw_candidates(const Target& target, const Drawable& mesh, const Candidates& candidates) {
-    const Columns& columns = mesh.columns;
+void draw_one_pixel_candidates(const Target& target, const Drawable& mesh,
+                               const Candidates& candidates, Queue& q) {
+    const Columns columns = mesh.columns;
     const Point* points = mesh.points;
-    Queue q = {};
-    for (int32_t k = 0; k < candidates.one_count; ++k) {
-        const int32_t t = candidates.one_triangle[k];
-        enqueue(q, points[columns.t0[t]], points[columns.t1[t]], points[columns.t2[t]], t,
-                candidates.one_pixel[k]);
-        if (q.count == kBlock) flush(target, mesh, q);
+    for (int32_t begin = 0; begin < candidates.one_count; begin += kBlock) {
+        const int32_t rest = candidates.one_count - begin;
+        q.count = rest < kBlock ? rest : kBlock;
+        for (int32_t i = 0; i < q.count; ++i) {
+            const int32_t t = candidates.one_triangle[begin + i];
+            set_pair(q, i, points[columns.t0[t]], points[columns.t1[t]], points[columns.t2[t]], t,
+                     candidates.one_pixel[begin + i]);
+        }
+        flush(target, mesh, q);
     }
+}
+
+void draw_other_candidates(const Target& target, const Drawable& mesh,
+                           const Candidates& candidates, Queue& q) {
+    const Columns columns = mesh.columns;
+    int32_t queued = 0;
     for (int32_t k = 0; k < candidates.several_count; ++k) {
         const int32_t t = candidates.several_triangle[k];
         const int32_t ia = columns.t0[t], ib = columns.t1[t], ic = columns.t2[t];
         const Window box = box_of(mesh.cells[ia], mesh.cells[ib], mesh.cells[ic]);
-        const int32_t columns_wide = box.x1 - box.x0, rows_high = box.y1 - box.y0;
-        if (columns_wide > kSmallSide || rows_high > kSmallSide) {
+        const int32_t wide = box.x1 - box.x0, high = box.y1 - box.y0;
+        if (wide > kSmallSide || high > kSmallSide) {
             draw_triangle(target, mesh.corner(ia), mesh.corner(ib), mesh.corner(ic), box, t);
             continue;
         }
-        if (q.count + kSmallSide * kSmallSide > kBlock) flush(target, mesh, q);
-        const Point a = points[ia], b = points[ib], c = points[ic];
-        if (columns_wide <= 2 && rows_high <= 2) {  // nearly all: without branches
-            const uint32_t first = uint32_t(box.x0) | uint32_t(box.y0) << 16;
-            const int32_t wide = columns_wide - 1, high = rows_high - 1;
-            enqueue(q, a, b, c, t, first);
-            enqueue(q, a, b, c, t, first + kNextColumn);
-            q.count -= 1 - wide;
-            enqueue(q, a, b, c, t, first + kNextRow);
-            q.count -= 1 - high;
-            enqueue(q, a, b, c, t, first + kNextColumn + kNextRow);
-            q.count -= 1 - (wide & high);
+        if (queued + kSmallSide * kSmallSide > kBlock) {
+            q.count = queued;
+            flush(target, mesh, q);
+            queued = 0;
+        }
+        const Point a = mesh.points[ia], b = mesh.points[ib], c = mesh.points[ic];
+        const uint32_t first = uint32_t(box.x0) | uint32_t(box.y0) << 16;
+        if (wide + high == 3) {  // nearly all: two pixels side by side
+            set_pair(q, queued++, a, b, c, t, first);
+            set_pair(q, queued++, a, b, c, t, first + (wide == 2 ? kNextColumn : kNextRow));
             continue;
         }
-        for (int32_t y = box.y0; y < box.y1; ++y) {
-            for (int32_t x = box.x0; x < box.x1; ++x) {
-                enqueue(q, a, b, c, t, uint32_t(x) | uint32_t(y) << 16);
+        for (int32_t y = 0; y < high; ++y) {
+            for (int32_t x = 0; x < wide; ++x) {
+                set_pair(q, queued++, a, b, c, t, first + x * kNextColumn + y * kNextRow);
             }
         }
     }
+    q.count = queued;
     flush(target, mesh, q);
 }
 
@@ -312,8 +320,11 @@ int32_t draw_mesh(const float* vertices, const Point* points, const uint32_t* ce
                   bool cull_back, Pixel* pixels, int16_t* faces, int32_t width) {
     const Columns t{columns, columns + triangle_count, columns + 2 * int64_t(triangle_count)};
     const Candidates candidates = sort_out_triangles(cells, t, triangle_count, scratch);
-    draw_candidates(Target{pixels, faces, width, face, cull_back},
-                    Drawable{vertices, points, cells, t}, candidates);
+    const Target target{pixels, faces, width, face, cull_back};
+    const Drawable mesh{vertices, points, cells, t};
+    Queue queue = {};
+    draw_one_pixel_candidates(target, mesh, candidates, queue);
+    draw_other_candidates(target, mesh, candidates, queue);
     return candidates.one_count + candidates.several_count;
 }
 
