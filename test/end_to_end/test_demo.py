@@ -203,12 +203,12 @@ def test_an_input_that_is_not_there_is_named_at_once(world, tddfa_v2_set, tmp_pa
 
 
 def test_webcam_publishes_faces_and_says_how_it_goes(world, tddfa_v2_set, tmp_path, await_faces):
-    clip = write_clip(tmp_path / "clip.mp4", 300)
-    heard = world.receiver("faces")
+    clip = write_clip(tmp_path / "clip.mp4", 900)
     webcam = world.run(
         *("-m", "tddfa_ros", "webcam", "--device", str(clip), "--model-set", str(tddfa_v2_set))
     )
-    await_faces(heard, 30)
+    webcam.await_output("Ctrl-C ends")
+    await_faces(world.receiver("faces"), 30)
     webcam.await_output("1 faces now")
     assert webcam.stop(signal.SIGINT) == 130, webcam.output
     assert "Traceback" not in webcam.output
