@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from tddfa_native.rasterize import (
     Lighting,
@@ -264,7 +265,7 @@ class RenderedFrame:
         """
         out = np.zeros_like(self.image_bgr)
         normals = [self._vertex_normals(face) for face in range(len(self.vertices))]
-        bgr = [np.ascontiguousarray(mesh[:, ::-1]) for mesh in normals]
+        bgr = [cv2.cvtColor(mesh[:, None], cv2.COLOR_RGB2BGR)[:, 0] for mesh in normals]
         # Half a step is added because the kernel truncates.
         return self._interpolate(bgr, out, scale=np.array([127.0, -127.0, 127.0]), offset=128.5)
 
