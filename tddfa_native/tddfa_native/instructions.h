@@ -3,7 +3,8 @@
 #ifndef TDDFA_NATIVE_INSTRUCTIONS_H_
 #define TDDFA_NATIVE_INSTRUCTIONS_H_
 
-#if defined(__x86_64__) && defined(__GNUC__)
+// TDDFA_PORTABLE builds what other processors than x86-64 get, for the tests.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(TDDFA_PORTABLE)
 #define TDDFA_X86 1
 #include <immintrin.h>
 #define TDDFA_AVX2 __attribute__((target("avx2")))

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tddfa_ros.core.draw import OVERLAY_PARTS, draw_faces
+from tddfa_ros.core.draw import OVERLAY_PARTS, draw_faces, draw_points
 from tddfa_ros.core.types import Face, HeadPose, MorphableParams, TrackState
 
 HEIGHT, WIDTH = 200, 300
@@ -90,3 +90,38 @@ def test_places_far_outside_harm_nothing(part, value):
 @pytest.mark.parametrize("shape", [(1, 1, 3), (4000, 3, 3)])
 def test_images_of_odd_sizes(shape):
     draw_faces(np.zeros(shape, np.uint8), [a_face()], OVERLAY_PARTS)
+
+
+def test_a_point_is_shared_among_its_pixels():
+    image = np.zeros((9, 9, 3), np.uint8)
+    draw_points(
+        image, np.array([[2.0, 3.0], [6.5, 7.0], [np.nan, 1], [-5, 4], [4, 1e9], [np.inf, 0]])
+    )
+    full = image[3, 2].astype(int)
+    assert full.max() == 255
+    assert np.abs(image[7, 6] - full / 2).max() <= 0.5
+    assert np.array_equal(image[7, 6], image[7, 7])
+    assert np.count_nonzero(image.any(axis=2)) == 3
+
+
+def test_points_on_the_border_of_the_image():
+    image = np.zeros((4, 5, 3), np.uint8)
+    draw_points(image, np.array([[-0.5, -0.5], [4.5, 3.5], [4.0, 3.0], [0.0, 0.0]]))
+    assert set(zip(*places(image), strict=True)) == {(0, 0), (4, 3)}
+    draw_points(image, np.zeros((0, 2)))
+
+
+def test_the_frustum_of_a_frontal_face_is_two_squares():
+    """Both around the mean of the first 27 landmarks; sides as 3DDFA_V2 computes them."""
+    face = a_face()
+    centre = face.landmarks[:27, :2].mean(axis=0)
+    rear = np.sqrt(2) * np.ptp(face.landmarks[:, :2], axis=0).max() / 3
+    front = int(4 / 3 * rear)
+    x, y = places(drawn("frustum"))
+    assert np.abs([x.min(), x.max()] - (centre[0] + np.array([-front, front]))).max() <= 3
+    assert np.abs([y.min(), y.max()] - (centre[1] + np.array([-front, front]))).max() <= 3
+    row = drawn("frustum")[round(float(centre[1]))].any(axis=1)
+    marked = np.flatnonzero(row)
+    expected = centre[0] + np.array([-front, -rear, rear, front])
+    groups = np.split(marked, np.flatnonzero(np.diff(marked) > 2) + 1)
+    assert np.abs([g.mean() for g in groups] - expected).max() < 1.5

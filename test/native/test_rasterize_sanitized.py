@@ -29,13 +29,15 @@ def compiler(tmp_path_factory) -> str:
     return name
 
 
-def test_kernels_touch_only_what_is_theirs(compiler, repository: Path, tmp_path):
+@pytest.mark.parametrize("portable", [False, True], ids=["native", "portable"])
+def test_kernels_touch_only_what_is_theirs(compiler, repository: Path, tmp_path, portable):
     source = repository / "tddfa_native" / "tddfa_native"
     program = tmp_path / "driver"
     subprocess.run(
         [
             compiler,
             *("-std=c++17", "-O1", "-g", "-ffp-contract=off", "-fno-trapping-math"),
+            *(["-DTDDFA_PORTABLE"] if portable else []),
             *SANITIZERS,
             # Float to int of values out of range is what the kernels must never do.
             "-fsanitize=float-cast-overflow",
@@ -51,4 +53,6 @@ def test_kernels_touch_only_what_is_theirs(compiler, repository: Path, tmp_path)
         [str(program)], capture_output=True, text=True, check=False, timeout=RUN_LIMIT_S
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("instructions") == 3
+    used = [int(line.split()[1]) for line in done.stdout.splitlines()]
+    assert len(used) == 3
+    assert used == [0, 0, 0] or not portable
