@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
@@ -17,6 +18,7 @@ from tddfa_ros.nodes.face_messages import face_array
 from tddfa_ros.nodes.raw_image import ImageHeader, encode_image
 
 FACES_DEPTH = 10
+ACKNOWLEDGE_TIMEOUT_S = 0.5
 
 
 class FaceOutputs:
@@ -83,6 +85,8 @@ class FaceOutputs:
             self._overlay.publish(encode_image(canvas, header))
 
     def close(self) -> None:
-        """Destroy the publishers."""
+        """Destroy the publishers, once the last faces have reached who listens."""
+        for publisher in (self._raw_faces, self._faces):
+            publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_TIMEOUT_S))
         for publisher in (self._faces, self._raw_faces, self._overlay):
             self._node.destroy_lifecycle_publisher(publisher)
