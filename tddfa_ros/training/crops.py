@@ -23,6 +23,7 @@ _DETECTED = (-0.08, 0.36, 0.085, 14.0)
 """Jitter of crops around landmarks and around boxes: centre and half width of the logarithm of the
 scale, deviation of the shift as a share of the side, deviation of the roll in degrees."""
 _DETECTED_SHARE = 0.4
+_OCCLUDED_SHARE = 0.35
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Batch:
     rotation : (b, 3, 3) float32, face to camera with y up
     shape : (b, 40) and expression : (b, e) float32 coefficients of the face model
     is_face : (b,) float32, 1 or 0; the rest of the truth of a 0 is meaningless
+    tone : (b,) float32, of the skin, 0 darkest to 1
+    occluded : (b,) bool, something was laid over the picture
     """
 
     crops: np.ndarray
@@ -44,6 +47,8 @@ class Batch:
     shape: np.ndarray
     expression: np.ndarray
     is_face: np.ndarray
+    tone: np.ndarray
+    occluded: np.ndarray
 
 
 class CropSource:
@@ -80,17 +85,20 @@ class CropSource:
         shape = np.zeros((size, MODEL_SHAPES), np.float32)
         expression = np.zeros((size, self._expressions), np.float32)
         is_face = np.ones(size, np.float32)
+        tone, occluded = np.zeros(size, np.float32), np.zeros(size, bool)
         for k in range(size):
             layers = self._pool[self._rng.integers(len(self._pool))]
             if self._rng.random() < not_faces:
                 crops[k] = self._no_face(layers)
                 is_face[k] = 0
                 continue
-            crops[k], points[k], turn = self._crop(layers)
+            occluded[k] = self._rng.random() < _OCCLUDED_SHARE
+            crops[k], points[k], turn = self._crop(layers, occluded=bool(occluded[k]))
+            tone[k] = layers.skin_tone
             rotation[k] = turn @ layers.truth.rotation
             shape[k] = layers.truth.shape[:MODEL_SHAPES]
             expression[k] = layers.truth.expression[: self._expressions]
-        return Batch(crops, points, rotation, shape, expression, is_face)
+        return Batch(crops, points, rotation, shape, expression, is_face, tone, occluded)
 
     def _renew(self, crops: int) -> None:
         self._owed += crops / self._reuse
@@ -117,7 +125,7 @@ class CropSource:
     def _background(self) -> np.ndarray:
         return backdrop.draw(self._rng, _BACKGROUND_SIDE, _BACKGROUND_SIDE)
 
-    def _crop(self, layers: Layers) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _crop(self, layers: Layers, *, occluded: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rng = self._rng
         middle, spread, away, roll = _DETECTED if rng.random() < _DETECTED_SHARE else _TRACKED
         scale = CROP / ROI_PX * np.exp(middle + rng.uniform(-spread, spread))
@@ -130,7 +138,7 @@ class CropSource:
         cosine, sine = np.cos(turn), np.sin(turn)
         # The picture's y points down, the camera frame's up: the same turn has the other sign.
         about_z = np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]], np.float32)
-        if rng.random() < 0.35:
+        if occluded:
             picture = occlude(rng, picture, self._backgrounds)
         picture = degrade(rng, picture)
         if rng.random() < 0.12:

@@ -1,0 +1,139 @@
+"""``python -m tddfa_ros.training make|train|evaluate|export``: makes the embedded model set."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from tddfa_ros.core import model_set
+from tddfa_ros.core.errors import MediaError, TddfaError
+from tddfa_ros.training import embedded, evaluate, makehuman
+from tddfa_ros.training import rig as rig_file
+from tddfa_ros.training.curves import Curves
+from tddfa_ros.training.loop import Recipe
+from tddfa_ros.training.train_detector import DetectorTraining
+from tddfa_ros.training.train_regressor import RegressorTraining
+
+_RUN = Path.home() / ".cache" / "tddfa_ros" / "training"
+_SET = Path(__file__).resolve().parents[2] / "models" / "embedded"
+
+RECIPES = {
+    "full": {
+        "regressor": Recipe(minutes=240, workers=1, batch=64),
+        "detector": Recipe(minutes=180, workers=1, batch=24, replay=6000, pool=1200, held_out=128),
+    },
+    "small": {
+        "regressor": Recipe(
+            minutes=4, batch=64, replay=6000, pool=500, held_out=128, report_seconds=60
+        ),
+        "detector": Recipe(
+            minutes=3, batch=16, replay=1000, pool=200, held_out=32, report_seconds=60
+        ),
+    },
+}
+"""Wall times on two cores: seven hours for the full recipe, seven minutes for the small one."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tddfa_ros.training", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+
+    make = verbs.add_parser("make", help="build the rig from the MakeHuman head")
+    make.add_argument("head", type=Path, help="makehuman_head_cc0.npz")
+    make.add_argument("--out", type=Path, default=_SET / embedded.RIG_FILE)
+    make.add_argument("--samples", type=int, default=2000, help="adults drawn for the components")
+
+    train = verbs.add_parser("train", help="train a network, or go on with a run")
+    train.add_argument("network", choices=("regressor", "detector"))
+    train.add_argument("--rig", type=Path, default=_SET / embedded.RIG_FILE)
+    train.add_argument("--run", type=Path, default=_RUN, help="folder of states and curves")
+    train.add_argument("--recipe", choices=tuple(RECIPES), default="full")
+    train.add_argument("--minutes", type=float, help="wall time instead of the recipe's")
+    train.add_argument("--workers", type=int, help="processes that make pictures")
+    train.add_argument("--device", help="cpu or cuda")
+    train.add_argument("--seed", type=int)
+
+    export = verbs.add_parser("export", help="write the model set of a run")
+    export.add_argument("--rig", type=Path, default=_SET / embedded.RIG_FILE)
+    export.add_argument("--run", type=Path, default=_RUN)
+    export.add_argument("--out", type=Path, default=_SET)
+    export.add_argument("--score-threshold", type=float, default=embedded.SCORE_THRESHOLD)
+
+    check = verbs.add_parser("evaluate", help="measure a model set")
+    check.add_argument("--set", type=Path, default=_SET)
+    check.add_argument("--synthetic", type=int, default=1000, help="held-out people")
+    check.add_argument("--photos", type=Path, help="folder of .jpg with .mat (pt3d_68) beside")
+
+    options = parser.parse_args(argv)
+    try:
+        _VERBS[options.verb](options)
+    except TddfaError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def _make(options: argparse.Namespace) -> None:
+    rig = rig_file.build(makehuman.load(options.head), samples=options.samples)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    rig_file.save(rig, options.out)
+    sys.stdout.write(f"{options.out}: {len(rig.mean)} vertices\n")
+
+
+def _train(options: argparse.Namespace) -> None:
+    changes = ("minutes", "workers", "device", "seed")
+    recipe = RECIPES[options.recipe][options.network]
+    given = {name: getattr(options, name) for name in changes}
+    recipe = Recipe(
+        **{**vars(recipe), **{name: value for name, value in given.items() if value is not None}}
+    )
+    kind = {"regressor": RegressorTraining, "detector": DetectorTraining}[options.network]
+    kind(options.rig, options.run, recipe).run()
+    curves = Curves(options.run / f"{options.network}.csv")
+    columns = ["loss", *(("held_out_nme",) if options.network == "regressor" else ("heat", "box"))]
+    curves.plot(options.run / f"{options.network}.png", columns)
+    last = {name: float(values[-1]) for name, values in curves.read().items()}
+    sys.stdout.write(f"{json.dumps(last)}\n")
+
+
+def _export(options: argparse.Namespace) -> None:
+    written = embedded.write(
+        options.run, options.rig, options.out, score_threshold=options.score_threshold
+    )
+    size = sum(file.stat().st_size for file in written.path.iterdir())
+    sys.stdout.write(f"{written.path}: {size / 1e6:.1f} MB\n")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    fitter = evaluate.Fitter(model_set.load(options.set))
+    rig = rig_file.load(options.set / embedded.RIG_FILE)
+    figures = {"synthetic": evaluate.synthetic(fitter, rig, options.synthetic)}
+    if options.photos:
+        figures["photos"] = evaluate.photos(fitter, _annotated(options.photos))
+    sys.stdout.write(json.dumps(figures, indent=1) + "\n")
+
+
+def _annotated(folder: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Photos of a folder and their true landmarks (68, 2), as AFLW2000-3D packs them."""
+    from scipy.io import loadmat  # only for these files
+
+    items = []
+    for path in sorted(folder.glob("*.mat")):
+        image = cv2.imread(str(path.with_suffix(".jpg")))
+        if image is None:
+            raise MediaError(f"{path.with_suffix('.jpg')}: no such photo, or not readable")
+        items.append((image, loadmat(path)["pt3d_68"][:2].T.astype(np.float64)))
+    return items
+
+
+_VERBS = {"make": _make, "train": _train, "export": _export, "evaluate": _evaluate}
+
+if __name__ == "__main__":
+    sys.exit(main())

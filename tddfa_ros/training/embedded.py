@@ -1,0 +1,91 @@
+"""The embedded set as a whole: from a run's folder to ``models/embedded``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tddfa_ros.core.errors import ModelSetError
+from tddfa_ros.core.model_description import DetectorSpec, RegressorSpec
+from tddfa_ros.core.model_set import ModelSet
+from tddfa_ros.training import checkpoint, export, face_region
+from tddfa_ros.training import rig as rig_file
+from tddfa_ros.training.crops import CROP
+from tddfa_ros.training.networks import DetectorNet, RegressorNet
+from tddfa_ros.training.rig import MODEL_SHAPES
+from tddfa_ros.training.train_regressor import EXPRESSIONS
+
+RIG_FILE = "rig.npz"
+CARD_FILE = "MODEL_CARD.md"
+
+BOX_SCALE, BOX_SHIFT_DOWN = 1.236, 0.105
+"""The region around a box that equals, in the mean over poses of the rig, that of the landmarks."""
+SCORE_THRESHOLD = 0.4
+
+
+def write(
+    run: str | Path, rig: str | Path, out: str | Path, *, score_threshold: float = SCORE_THRESHOLD
+) -> ModelSet:
+    """Write the set of the averaged networks of a run.
+
+    Parameters
+    ----------
+    run : folder with ``regressor.pt`` and ``detector.pt``
+    rig : the rig that they were trained on
+    out : folder of the set; a model card in it is kept
+
+    Raises
+    ------
+    ModelSetError
+        A network or the rig is missing.
+    """
+    regressor, regressor_state = _network(
+        Path(run) / "regressor.pt", RegressorNet(MODEL_SHAPES, EXPRESSIONS)
+    )
+    detector, detector_state = _network(Path(run) / "detector.pt", DetectorNet())
+    face_model = face_region.build(rig_file.load(rig))
+    beside = {RIG_FILE: Path(rig).read_bytes()}
+    card = Path(out) / CARD_FILE
+    if card.exists():
+        beside[CARD_FILE] = card.read_bytes()
+    return export.write(
+        out,
+        face_model=face_model,
+        detector=export.detector_onnx(detector),
+        detector_spec=DetectorSpec(
+            max_height=480,
+            max_width=640,
+            score_threshold=score_threshold,
+            candidate_threshold=0.1,
+            nms_iou=0.35,
+            pre_nms=300,
+            keep=100,
+        ),
+        regressor=export.regressor_onnx(regressor),
+        regressor_spec=RegressorSpec(
+            input_size=CROP,
+            shape_count=MODEL_SHAPES,
+            expression_count=EXPRESSIONS,
+            roi_box_scale=BOX_SCALE,
+            roi_box_shift_down=BOX_SHIFT_DOWN,
+            minimum_roi_area_px=400.0,
+            has_confidence=True,
+        ),
+        provenance={
+            "source": "MakeHuman head (CC0 1.0); networks trained on synthetic pictures of it only",
+            "made_by": "python -m tddfa_ros.training",
+            "regressor_crops_seen": regressor_state["seen"],
+            "detector_scenes_seen": detector_state["seen"],
+        },
+        beside=beside,
+    )
+
+
+def _network(path: Path, net: torch.nn.Module) -> tuple[Any, dict[str, Any]]:
+    state = checkpoint.load(path)
+    if state is None:
+        raise ModelSetError(f"no training state {path}; run `python -m tddfa_ros.training train`")
+    net.load_state_dict(state["average"])
+    return net.eval(), state

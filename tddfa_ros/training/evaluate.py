@@ -1,0 +1,203 @@
+"""Measures a model set: on photos with truth, a video, faceless pictures, synthetic people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from tddfa_ros.core.crop import roi_from_box, roi_from_landmarks
+from tddfa_ros.core.detect import Detector
+from tddfa_ros.core.model_set import ModelSet
+from tddfa_ros.core.morphable import MorphableModel
+from tddfa_ros.core.pose import nearest_rotation
+from tddfa_ros.core.regress import Regressor
+from tddfa_ros.core.types import MorphableParams
+from tddfa_ros.training.crops import CROP, CropSource
+from tddfa_ros.training.loop import HELD_OUT_SEED
+from tddfa_ros.training.rig import Rig
+
+
+def nme(predicted: np.ndarray, truth: np.ndarray) -> float:
+    """Mean distance of points (n, 2) in percent of sqrt(w h) of the truth's bounds."""
+    width, height = np.ptp(truth[:, :2], axis=0)
+    distance = np.linalg.norm(predicted[:, :2] - truth[:, :2], axis=1)
+    return float(100 * distance.mean() / np.sqrt(width * height))
+
+
+def box_iou(first: np.ndarray, second: np.ndarray) -> float:
+    """Intersection over union of two boxes (4,)."""
+    low, high = np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])
+    common = float(np.maximum(high - low, 0).prod())
+    areas = float((first[2:] - first[:2]).prod() + (second[2:] - second[:2]).prod())
+    return common / (areas - common) if common else 0.0
+
+
+def bounds(points: np.ndarray) -> np.ndarray:
+    """(4,) xyxy of points (n, 2 or 3)."""
+    return np.concatenate([points[:, :2].min(axis=0), points[:, :2].max(axis=0)])
+
+
+class Fitter:
+    """The stages of a model set, one after the other, without tracking."""
+
+    def __init__(self, model_set: ModelSet) -> None:
+        self._spec = model_set.regressor
+        self.detector = Detector(model_set, threads=1)
+        self._regressor = Regressor(model_set, threads=1)
+        self.model = MorphableModel(model_set.face_model)
+
+    def fit(self, image: np.ndarray, roi: np.ndarray) -> tuple[MorphableParams, np.ndarray]:
+        """Parameters, and landmarks (68, 3) in the image, from one region."""
+        (params,), _ = self._regressor.regress(image, roi[None])
+        return params, self.model.landmarks(params)
+
+    def from_box(
+        self, image: np.ndarray, box: np.ndarray, passes: int
+    ) -> tuple[MorphableParams, np.ndarray]:
+        """Fit from a detected box, then `passes` times from the landmarks."""
+        spec = self._spec
+        roi = roi_from_box(box, scale=spec.roi_box_scale, shift_down=spec.roi_box_shift_down)
+        params, landmarks = self.fit(image, roi)
+        for _ in range(passes):
+            params, landmarks = self.from_landmarks(image, landmarks)
+        return params, landmarks
+
+    def from_landmarks(
+        self, image: np.ndarray, landmarks: np.ndarray
+    ) -> tuple[MorphableParams, np.ndarray]:
+        """Fit from the region that landmarks span."""
+        return self.fit(image, roi_from_landmarks(landmarks, scale=self._spec.roi_landmark_scale))
+
+
+def photos(fitter: Fitter, items: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
+    """Landmark errors on photos.
+
+    Parameters
+    ----------
+    items : pairs of image and true landmarks (68, 2)
+
+    Returns
+    -------
+    dict with lists in percent: `true_roi` (region of the truth), `box` (own detector's box, one
+    pass), `one_pass`, `two_passes` (then from the landmarks); NaN where the face was not found
+    """
+    result: dict[str, Any] = {k: [] for k in ("true_roi", "box", "one_pass", "two_passes")}
+    for image, truth in items:
+        flat = np.column_stack([truth, np.zeros(len(truth))]).astype(np.float32)
+        result["true_roi"].append(nme(fitter.from_landmarks(image, flat)[1], truth))
+        found = fitter.detector.detect(image).boxes_xyxy
+        best = max(found, key=lambda box: box_iou(box, bounds(truth)), default=None)
+        for passes, name in enumerate(("box", "one_pass", "two_passes")):
+            hit = best is not None and box_iou(best, bounds(truth)) > 0.2
+            error = nme(fitter.from_box(image, best, passes)[1], truth) if hit else float("nan")
+            result[name].append(error)
+    return result
+
+
+def false_faces(fitter: Fitter, pictures: Iterable[np.ndarray]) -> list[int]:
+    """Faces found in each of several pictures that show none."""
+    return [len(fitter.detector.detect(picture)) for picture in pictures]
+
+
+def video(fitter: Fitter, frames: Iterable[np.ndarray], boxes: np.ndarray) -> dict[str, float]:
+    """Detection in every frame against known boxes, and the raw jitter of tracked landmarks.
+
+    Parameters
+    ----------
+    boxes : (frames, 4), where the one face is
+
+    Returns
+    -------
+    dict: `found`, share of frames with a box of IoU >= 0.5; `jitter`, second difference of the
+    landmarks in percent of the box, frame by frame from the landmarks before
+    """
+    found, track = [], []
+    landmarks = None
+    for image, box in zip(frames, boxes, strict=False):
+        detections = fitter.detector.detect(image).boxes_xyxy
+        best = max((box_iou(d, box) for d in detections), default=0.0)
+        found.append(best >= 0.5)
+        if landmarks is None:
+            landmarks = fitter.from_box(image, box, 1)[1]
+        else:
+            landmarks = fitter.from_landmarks(image, landmarks)[1]
+        track.append(landmarks)
+    return {"found": float(np.mean(found)), "jitter": jitter(np.stack(track))}
+
+
+def jitter(track: np.ndarray) -> float:
+    """Mean second difference of (frames, 68, 2 or 3) landmarks, in percent of the box."""
+    flat = track[..., :2].astype(np.float64)
+    second = flat[2:] - 2 * flat[1:-1] + flat[:-2]
+    size = np.sqrt(np.ptp(flat, axis=1).prod(axis=1))[1:-1]
+    return float(100 * (np.linalg.norm(second, axis=2).mean(axis=1) / size).mean())
+
+
+def synthetic(fitter: Fitter, rig: Rig, count: int) -> dict[str, Any]:
+    """Errors on synthetic people that no training has seen, in all and by group.
+
+    Returns
+    -------
+    dict: `nme`, percent; `pose_deg`, mean geodesic; `correlation` of expression components by
+    name; `groups`, name -> NME of the crops by yaw, skin tone and occlusion
+    """
+    names = [str(n) for n in rig.expression_names]
+    expressions = fitter.model.expression_count
+    source = CropSource(rig, expressions, seed=HELD_OUT_SEED + 1, pool=count, reuse=1.0)
+    batch = source.batch(count, not_faces=0.0)
+    roi = np.array([0, 0, CROP, CROP], np.float32)
+    errors, turns, found = [], [], []
+    for crop, points, rotation in zip(batch.crops, batch.points, batch.rotation, strict=True):
+        params, landmarks = fitter.fit(crop, roi)
+        errors.append(nme(landmarks, points[:68]))
+        turns.append(angle_between_deg(nearest_rotation(params.camera[:, :3]), rotation))
+        found.append(params.expression)
+    error = np.array(errors)
+    yaw = np.abs(np.rad2deg(np.arctan2(batch.rotation[:, 0, 2], batch.rotation[:, 2, 2])))
+    groups = {
+        "yaw 0-30": yaw < 30,
+        "yaw 30-60": (yaw >= 30) & (yaw < 60),
+        "yaw 60-90": yaw >= 60,
+        "dark skin": batch.tone < 1 / 3,
+        "medium skin": (batch.tone >= 1 / 3) & (batch.tone < 2 / 3),
+        "light skin": batch.tone >= 2 / 3,
+        "occluded": batch.occluded,
+        "free": ~batch.occluded,
+    }
+    found_at = np.array(found)
+    correlation = {
+        names[k]: float(np.corrcoef(found_at[:, k], batch.expression[:, k])[0, 1])
+        for k in range(expressions)
+    }
+    return {
+        "nme": float(error.mean()),
+        "pose_deg": float(np.mean(turns)),
+        "correlation": correlation,
+        "groups": {name: float(error[rows].mean()) for name, rows in groups.items()},
+    }
+
+
+def angle_between_deg(first: np.ndarray, second: np.ndarray) -> float:
+    """Angle of the turn from one rotation (3, 3) to another."""
+    cosine = (np.trace(first.T @ second) - 1) / 2
+    return float(np.rad2deg(np.arccos(np.clip(cosine, -1, 1))))
+
+
+def read_frames(path: str | Path) -> list[np.ndarray]:
+    """All frames of a video, BGR."""
+    capture, frames = cv2.VideoCapture(str(path)), []
+    while True:
+        good, frame = capture.read()
+        if not good:
+            return frames
+        frames.append(frame)
+
+
+def with_thresholds(model_set: ModelSet, score: float) -> ModelSet:
+    """The same set with another threshold of its detector."""
+    return replace(model_set, detector=replace(model_set.detector, score_threshold=score))

@@ -1,0 +1,184 @@
+"""Writes the embedded model set: networks as ONNX, face model, description."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import secrets
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tddfa_ros.core import model_set
+from tddfa_ros.core.errors import ModelSetError
+from tddfa_ros.core.face_model import FaceModel, face_model_arrays
+from tddfa_ros.core.model_description import (
+    DESCRIPTION_FILE,
+    FACE_MODEL_FILE,
+    Description,
+    DetectorSpec,
+    FileRecord,
+    RegressorSpec,
+    dump_description,
+)
+from tddfa_ros.training.crops import CROP
+from tddfa_ros.training.fitting import decode
+from tddfa_ros.training.networks import DetectorNet, RegressorNet
+from tddfa_ros.training.train_detector import peaks
+
+_OPSET = 17
+_PIXEL_SHIFT = 1.25
+"""The camera of the model set counts pixels from 1 and a crop's pixel has its centre half a pixel
+inside; a quarter is left for regions about twice as large as the crop, the usual case."""
+
+
+class CameraRegressor(nn.Module):
+    """The regressor with its outputs put together as the model set has them."""
+
+    def __init__(self, net: RegressorNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Crops -> params (b, 12 + coefficients), confidence (b,)."""
+        fit = decode(self.net(crops), self.net.shapes, self.net.expressions)
+        x = fit.centre[:, :1] + _PIXEL_SHIFT
+        y = CROP - fit.centre[:, 1:] - (_PIXEL_SHIFT - 1)
+        offset = torch.stack([x, y, torch.zeros_like(x)], dim=1)
+        camera = torch.cat([fit.rotation * fit.scale[:, None, None], offset], dim=2)
+        params = torch.cat([camera.flatten(1), fit.shape, fit.expression], dim=1)
+        count = 12 + self.net.shapes + self.net.expressions
+        return params.reshape(-1, count), torch.sigmoid(fit.logit)
+
+
+class BoxDetector(nn.Module):
+    """The detector with its map decoded to candidates."""
+
+    def __init__(self, net: DetectorNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(h, w, 3) uint8 -> boxes_xyxy (n, 4) in pixels, scores (n,)."""
+        boxes, scores = peaks(self.net(image[None]))
+        # Pixel i of the half covers pixels 2 i and 2 i + 1, whose middle is at 2 i + 0.5.
+        return (boxes[0] * 2 + 0.5).reshape(-1, 4), scores[0]
+
+
+def regressor_onnx(net: RegressorNet) -> bytes:
+    """ONNX model: ``crops`` (n, size, size, 3) uint8 -> ``params``, ``confidence``."""
+    return _onnx(
+        CameraRegressor(net),
+        torch.zeros(2, CROP, CROP, 3, dtype=torch.uint8),
+        ["crops"],
+        {"params": {0: "n"}, "confidence": {0: "n"}},
+        {"crops": {0: "n"}},
+    )
+
+
+def detector_onnx(net: DetectorNet) -> bytes:
+    """ONNX model: ``image`` (height, width, 3) uint8 -> ``boxes_xyxy``, ``scores``."""
+    return _onnx(
+        BoxDetector(net),
+        torch.zeros(480, 640, 3, dtype=torch.uint8),
+        ["image"],
+        {"boxes_xyxy": {0: "n"}, "scores": {0: "n"}},
+        {"image": {0: "height", 1: "width"}},
+    )
+
+
+def _onnx(
+    module: nn.Module,
+    example: torch.Tensor,
+    inputs: list[str],
+    outputs: dict[str, dict[int, str]],
+    dynamic: dict[str, dict[int, str]],
+) -> bytes:
+    module = module.cpu().eval()
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        # The exporter that traces; what it warns of is checked by comparing outputs in the tests.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            (example,),
+            stream,
+            input_names=inputs,
+            output_names=list(outputs),
+            dynamic_axes=dynamic | outputs,
+            opset_version=_OPSET,
+            dynamo=False,
+        )
+    return stream.getvalue()
+
+
+def write(
+    out: str | Path,
+    *,
+    face_model: FaceModel,
+    detector: bytes,
+    detector_spec: DetectorSpec,
+    regressor: bytes,
+    regressor_spec: RegressorSpec,
+    provenance: dict[str, Any],
+    beside: dict[str, bytes],
+) -> model_set.ModelSet:
+    """Write the set with a compressed face model, check it, and put it in place of `out`.
+
+    Parameters
+    ----------
+    beside : further files, such as the rig and the model card
+
+    Raises
+    ------
+    ModelSetError
+        The set would not load.
+    """
+    out = Path(out).resolve()
+    contents = {
+        FACE_MODEL_FILE: _compressed(face_model_arrays(face_model)),
+        detector_spec.file: detector,
+        regressor_spec.file: regressor,
+    }
+    part = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
+    part.mkdir(parents=True)
+    try:
+        description = Description(
+            path=part,
+            name=out.name,
+            licence="CC0-1.0",
+            licence_text="",
+            provenance=provenance,
+            metres_per_unit=face_model.metres_per_unit,
+            detector=detector_spec,
+            regressor=regressor_spec,
+            files={
+                name: FileRecord(len(data), hashlib.sha256(data).hexdigest())
+                for name, data in contents.items()
+            },
+        )
+        for name, data in (contents | beside).items():
+            (part / name).write_bytes(data)
+        (part / DESCRIPTION_FILE).write_text(dump_description(description), encoding="utf-8")
+        model_set.load(part)
+        if out.exists():
+            if any(out.iterdir()) and not (out / DESCRIPTION_FILE).exists():
+                raise ModelSetError(f"{out} exists and is no model set; choose another folder")
+            retired = part.with_suffix(".old")
+            out.replace(retired)
+            shutil.rmtree(retired)
+        part.replace(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return model_set.load(out)
+
+
+def _compressed(arrays: dict[str, np.ndarray]) -> bytes:
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)
+    return stream.getvalue()
