@@ -12,8 +12,8 @@ from tddfa_ros.core.types import Face, FrameResult, HeadPose, MorphableParams, T
 
 
 def arrays(dtype, shape):
-    elements = st.floats(width=32 if dtype == np.float32 else 64, allow_nan=False)
-    finite = elements.filter(math.isfinite)
+    width = 32 if dtype == np.float32 else 64
+    finite = st.floats(width=width, allow_nan=False, allow_infinity=False)
     return numpy_strategies.arrays(dtype, shape, elements=finite)
 
 
