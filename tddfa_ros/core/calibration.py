@@ -11,6 +11,7 @@ from tddfa_ros.core.errors import ConfigError
 
 PINHOLE_MODELS = ("", "none", "plumb_bob", "rational_polynomial", "thin_prism", "pinhole")
 FISHEYE_MODELS = ("equidistant", "fisheye")
+ASSUMED_FIELD_OF_VIEW_DEG = 60.0
 PINHOLE_COEFFICIENTS = (0, 4, 5, 8, 12, 14)
 
 
@@ -63,6 +64,14 @@ class Camera:
                 points, self.matrix, self.distortion, np.eye(3), np.eye(3), until
             )
         return rays.reshape(-1, 2)
+
+
+def assumed_camera(height: int, width: int) -> Camera:
+    """Camera to show faces with where none is calibrated: sees 60 degrees across, no distortion."""
+    focal_px = width / 2 / np.tan(np.radians(ASSUMED_FIELD_OF_VIEW_DEG / 2))
+    centre = (width - 1) / 2, (height - 1) / 2
+    matrix = np.array([[focal_px, 0, centre[0]], [0, focal_px, centre[1]], [0, 0, 1]])
+    return Camera(matrix, np.zeros(0), fisheye=False, height=height, width=width)
 
 
 def camera_from_calibration(

@@ -171,3 +171,37 @@ class PipelineConfig(CheckedConfig):
     regressor_threads: int = option(
         1, "Threads of the regressor's network; 0 lets the runtime choose.", minimum=0, maximum=64
     )
+
+
+@dataclass(frozen=True)
+class MetricConfig(CheckedConfig):
+    """Settings of metric poses, for calibrated cameras."""
+
+    head_width_m: float = option(
+        0.0,
+        "True breadth of the face at the ears, metres, which sets its distance; 0 takes the face "
+        "model's own size.",
+        minimum=0.0,
+        maximum=0.5,
+        runtime=True,
+    )
+    image_rectified: bool = option(
+        False,
+        "Whether the images are rectified: P of the calibration holds then, else K and D.",
+        runtime=True,
+    )
+    pose_min_cutoff_hz: float = option(
+        2.0,
+        "One Euro filter of the metric pose: cutoff of a head at rest, hertz; lower is steadier.",
+        minimum=0.01,
+        maximum=100.0,
+        runtime=True,
+    )
+    pose_beta: float = option(
+        20.0,
+        "One Euro filter of the metric pose: hertz of cutoff added per metre a second, seen from "
+        "one metre away; higher lags less.",
+        minimum=0.0,
+        maximum=1000.0,
+        runtime=True,
+    )

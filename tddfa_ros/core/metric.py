@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from tddfa_ros.core.calibration import Camera
-from tddfa_ros.core.metric_pose import MetricPose, solve_metric_pose
+from tddfa_ros.core.metric_pose import solve_metric_pose
 from tddfa_ros.core.morphable import MorphableModel
 from tddfa_ros.core.pose import rotation_from_quat
-from tddfa_ros.core.types import Face, MorphableParams
+from tddfa_ros.core.types import Face, MetricPose, MorphableParams
 
 NASION = 27
 RIGHT_EAR, LEFT_EAR = 0, 16

@@ -10,36 +10,16 @@ that comes what is not known of the head's size, which moves the head along its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 
 from tddfa_ros.core.calibration import Camera
+from tddfa_ros.core.types import MetricPose
 
 # Landmarks of the fit are hardly ever better than this, however well the model explains them.
 LEAST_PIXEL_NOISE = 0.3
 NEAREST_M = 0.02
 FARTHEST_M = 100.0
-
-
-@dataclass(frozen=True)
-class MetricPose:
-    """Pose of a rigid set of points in the camera's optical frame.
-
-    Attributes
-    ----------
-    rotation : (3, 3) float64, from the points' frame to the optical frame
-    position_m : (3,) float64, of the points' origin
-    covariance : (6, 6) float64, of x, y, z (metres) and of small turns about the fixed x, y, z axes
-        of the optical frame (radians), the order of geometry_msgs/PoseWithCovariance
-    residual_px : root mean square distance between the points and their picture, pixels
-    """
-
-    rotation: np.ndarray
-    position_m: np.ndarray
-    covariance: np.ndarray
-    residual_px: float
 
 
 def solve_metric_pose(

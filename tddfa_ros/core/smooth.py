@@ -15,20 +15,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from math import pi, sqrt
+from math import sqrt
 from typing import Protocol
 
 import numpy as np
 
 from tddfa_ros.core.camera import image_camera, params_with_image_camera
 from tddfa_ros.core.config import PipelineConfig
+from tddfa_ros.core.one_euro import LONGEST_GAP_S, NS_PER_S, SPEED_CUTOFF_HZ, low_pass_gain
 from tddfa_ros.core.types import Face, FrameResult, HeadPose, MorphableParams
 
-NS_PER_S = 1e9
-# Across a longer gap between images a face is not smoothed.
-LONGEST_GAP_S = 1.0
-# Casiez et al. propose 1 Hz; twice that lags less where a movement begins, at little noise.
-SPEED_CUTOFF_HZ = 2.0
 SHAPE_CUTOFF_HZ = 0.1
 # Two cameras 50 degrees apart have a mean this much smaller than they are.
 LEAST_AGREEMENT = 0.9
@@ -310,7 +306,7 @@ class OneEuroSmoother:
     def _advance(self, old: _OneEuroState, face: Face, fit: Fit, stamp_ns: int) -> _OneEuroState:
         dt = (stamp_ns - old.stamp_ns) / NS_PER_S
         per_size = 1 / (dt * _face_size(face.landmarks))
-        speed_gain = _gain(SPEED_CUTOFF_HZ, dt)
+        speed_gain = low_pass_gain(SPEED_CUTOFF_HZ, dt)
         moved = (face.landmarks - old.raw_landmarks)[:, :2] * per_size
         velocity = old.velocity + speed_gain * (moved - old.velocity)
         shift = self._geometry.expression_shift(face, old.raw_params.expression) * -per_size
@@ -318,8 +314,8 @@ class OneEuroSmoother:
             shift - old.expression_velocity
         )
         # The face as a whole goes by its mean motion, the expression by its liveliest landmark.
-        camera_gain = _gain(self._cutoff_hz(sqrt((velocity**2).sum(axis=1).mean())), dt)
-        expression_gain = _gain(
+        camera_gain = low_pass_gain(self._cutoff_hz(sqrt((velocity**2).sum(axis=1).mean())), dt)
+        expression_gain = low_pass_gain(
             self._cutoff_hz(sqrt((expression_velocity**2).sum(axis=1).max())), dt
         )
         filtered = Fit(
@@ -343,7 +339,7 @@ class OneEuroSmoother:
         if np.array_equal(face.params.shape, old.raw_params.shape):
             return fit.shape
         # The mean of all frames at first, of the last seconds' later.
-        gain = max(_gain(SHAPE_CUTOFF_HZ, dt), 1 / (old.frames + 1))
+        gain = max(low_pass_gain(SHAPE_CUTOFF_HZ, dt), 1 / (old.frames + 1))
         return old.fit.shape + gain * (fit.shape - old.fit.shape)
 
     def _cutoff_hz(self, speed: float) -> float:
@@ -359,11 +355,6 @@ def _continued(fit: Fit, face_id: str, frames: Iterable[dict[str, Fit]], count: 
         fit = fits[face_id]
         found.append(fit)
     return found + [fit] * (count - len(found))
-
-
-def _gain(cutoff_hz: float, dt: float) -> float:
-    """Share of the new value in a first-order low-pass filter."""
-    return 1 / (1 + 1 / (2 * pi * cutoff_hz * dt))
 
 
 def _length(camera: np.ndarray) -> float:

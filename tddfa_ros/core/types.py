@@ -154,3 +154,22 @@ class FrameResult:
     image_width: int
     faces: tuple[Face, ...]
     timings_ms: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MetricPose:
+    """Pose of a rigid set of points in the camera's optical frame.
+
+    Attributes
+    ----------
+    rotation : (3, 3) float64, from the points' frame to the optical frame
+    position_m : (3,) float64, of the points' origin
+    covariance : (6, 6) float64, of x, y, z (metres) and of small turns about the fixed x, y, z axes
+        of the optical frame (radians), the order of geometry_msgs/PoseWithCovariance
+    residual_px : root mean square distance between the points and their picture, pixels
+    """
+
+    rotation: np.ndarray
+    position_m: np.ndarray
+    covariance: np.ndarray
+    residual_px: float

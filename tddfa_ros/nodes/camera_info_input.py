@@ -1,0 +1,118 @@
+"""The camera of the images, kept current from ``camera_info``."""
+
+from __future__ import annotations
+
+import threading
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo
+
+from tddfa_ros.core.calibration import Camera, camera_from_calibration
+from tddfa_ros.core.errors import ConfigError
+
+# A publisher that is there sends its first message within this time, or it is not waited for.
+FIRST_MESSAGE_WAIT_S = 1.0
+
+
+class CameraInfoInput:
+    """Subscribes ``camera_info`` and keeps the newest message, whatever its stamp."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._log = node.get_logger()
+        self._group = MutuallyExclusiveCallbackGroup()
+        self._subscription = None
+        self._message: CameraInfo | None = None
+        self._came = threading.Event()
+        self._waited = False
+        self._known: tuple[object, Camera | None] = (None, None)
+        self._said = ""
+
+    @property
+    def topic(self) -> str:
+        """Full name of the topic, after remapping."""
+        return self._node.resolve_topic_name("camera_info")
+
+    def start(self) -> None:
+        """Subscribe."""
+        # Asks least of the publisher, and so takes what any offers.
+        profile = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self._waited = False
+        self._subscription = self._node.create_subscription(
+            CameraInfo, "camera_info", self._keep, profile, callback_group=self._group
+        )
+
+    def stop(self) -> None:
+        """End the subscription and forget the camera."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+        self._message = None
+        self._came.clear()
+        self._said = ""
+
+    def _keep(self, message: CameraInfo) -> None:
+        self._message = message
+        self._came.set()
+
+    def camera(self, height: int, width: int, *, rectified: bool) -> Camera | None:
+        """Camera of an image; None if it is not calibrated, which the log then says once.
+
+        Before the first image, waits a moment for a publisher that is there, so that a replay does
+        not depend on which of the two messages came first.
+
+        Parameters
+        ----------
+        height, width : of the image, pixels; the calibration is scaled to it
+        rectified : whether the image is
+        """
+        if not self._waited:
+            self._waited = True
+            if self._node.count_publishers(self.topic) > 0:
+                self._came.wait(FIRST_MESSAGE_WAIT_S)
+        message = self._message
+        if message is None:
+            self._say(f"no message on {self.topic}: no metric pose, no TF")
+            return None
+        key = (_calibration(message), height, width, rectified)
+        if self._known[0] != key:
+            self._known = (key, self._read(message, height, width, rectified))
+        return self._known[1]
+
+    def _read(self, message: CameraInfo, height: int, width: int, rectified: bool) -> Camera | None:
+        try:
+            camera = camera_from_calibration(
+                matrix=message.k,
+                distortion=message.d,
+                distortion_model=message.distortion_model,
+                projection=message.p,
+                height=message.height,
+                width=message.width,
+                rectified=rectified,
+                image_height=height,
+                image_width=width,
+            )
+        except ConfigError as error:
+            self._say(f"{self.topic}: {error}; no metric pose, no TF")
+            return None
+        if camera is None:
+            matrix = "P" if rectified else "K"
+            self._say(f"{self.topic}: {matrix}[0] is 0, uncalibrated: no metric pose, no TF")
+        else:
+            self._said = ""
+        return camera
+
+    def _say(self, text: str) -> None:
+        """Log a text unless it was the last one; a stream repeats its calibration."""
+        if text != self._said:
+            self._said = text
+            self._log.warning(text)
+
+
+def _calibration(message: CameraInfo) -> tuple[object, ...]:
+    """All that a camera is made of, without the header."""
+    sizes = (message.height, message.width)
+    numbers = (message.k.tobytes(), message.p.tobytes(), message.d.tobytes())
+    return (*sizes, message.distortion_model, *numbers)
