@@ -53,11 +53,11 @@ cdef extern from "raster.h" namespace "tddfa" nogil:
     void c_sample "tddfa::sample_bilinear"(
         const uint8_t *, int32_t, int32_t, int32_t, const float *, int64_t, float *) noexcept
     void c_seen "tddfa::seen_vertices"(
-        const Pixel *, int32_t, int32_t, const float *, const float *, int32_t, float,
-        float *) noexcept
+        const Pixel *, const int16_t *, int32_t, int32_t, const float *, const float *, int32_t,
+        float, float *) noexcept
     void c_bake "tddfa::bake_texture"(
-        const Pixel *, int32_t, int32_t, const int32_t *, const float *, const float *, float,
-        const uint8_t *, int32_t, int32_t, uint8_t *, float *) noexcept
+        const Pixel *, const int16_t *, int32_t, int32_t, const int32_t *, const float *,
+        const float *, float, const uint8_t *, int32_t, int32_t, uint8_t *, float *) noexcept
     void c_interpolate_float "tddfa::interpolate_float"(
         const Pixel *, const int16_t *, int32_t, Window, int16_t, const int32_t *, const float *,
         int32_t, const float *, const float *, float *) noexcept
@@ -86,31 +86,40 @@ def clear(float[:, :, ::1] pixels, int16_t[:, ::1] faces, tuple xyxy):
         c_clear(<Pixel *> &pixels[0, 0, 0], &faces[0, 0], <int32_t> pixels.shape[1], window)
 
 
+def prepare(
+    const float[:, ::1] vertices,
+    float[:, ::1] points,
+    uint32_t[::1] cells,
+    int32_t height,
+    int32_t width,
+    float[:, ::1] extent,
+):
+    """Fill points, cells and extent (2, 3); returns the window that the mesh may touch, xyxy."""
+    cdef Window window
+    with nogil:
+        window = c_prepare(
+            &vertices[0, 0], <int32_t> vertices.shape[0], width, height, <Point *> &points[0, 0],
+            &cells[0], <Extent *> &extent[0, 0])
+    return window.x0, window.y0, window.x1, window.y1
+
+
 def draw(
     const float[:, ::1] vertices,
     const int32_t[:, ::1] columns,
-    float[:, ::1] points,
-    uint32_t[::1] cells,
+    const float[:, ::1] points,
+    const uint32_t[::1] cells,
     int32_t[::1] scratch,
     int16_t face,
     cbool cull_back,
     float[:, :, ::1] pixels,
     int16_t[:, ::1] faces,
-    float[:, ::1] extent,
 ):
-    """Draw a mesh; returns the window it may have touched, xyxy half-open, and fills extent (2, 3)."""
-    cdef Window window
-    cdef int32_t height = <int32_t> pixels.shape[0]
-    cdef int32_t width = <int32_t> pixels.shape[1]
-    cdef Point *ready = <Point *> &points[0, 0]
+    """Draw a prepared mesh."""
     with nogil:
-        window = c_prepare(
-            &vertices[0, 0], <int32_t> vertices.shape[0], width, height, ready, &cells[0],
-            <Extent *> &extent[0, 0])
         c_draw(
-            &vertices[0, 0], ready, &cells[0], &columns[0, 0], <int32_t> columns.shape[1],
-            &scratch[0], face, cull_back, <Pixel *> &pixels[0, 0, 0], &faces[0, 0], width)
-    return window.x0, window.y0, window.x1, window.y1
+            &vertices[0, 0], <const Point *> &points[0, 0], &cells[0], &columns[0, 0],
+            <int32_t> columns.shape[1], &scratch[0], face, cull_back, <Pixel *> &pixels[0, 0, 0],
+            &faces[0, 0], <int32_t> pixels.shape[1])
 
 
 def rings(
@@ -236,6 +245,7 @@ def sample(const uint8_t[:, :, ::1] image, const float[:, ::1] points, float[:, 
 
 def seen(
     const float[:, :, ::1] pixels,
+    const int16_t[:, ::1] faces,
     const float[:, ::1] vertices,
     const float[:, ::1] normals,
     float tolerance,
@@ -243,13 +253,14 @@ def seen(
 ):
     with nogil:
         c_seen(
-            <const Pixel *> &pixels[0, 0, 0], <int32_t> pixels.shape[0],
+            <const Pixel *> &pixels[0, 0, 0], &faces[0, 0], <int32_t> pixels.shape[0],
             <int32_t> pixels.shape[1], &vertices[0, 0], &normals[0, 0],
             <int32_t> vertices.shape[0], tolerance, &out[0])
 
 
 def bake(
     const float[:, :, ::1] texels,
+    const int16_t[:, ::1] faces,
     const int32_t[:, ::1] triangles,
     const float[:, ::1] vertices,
     const float[::1] seen,
@@ -260,7 +271,7 @@ def bake(
 ):
     with nogil:
         c_bake(
-            <const Pixel *> &texels[0, 0, 0], <int32_t> texels.shape[0],
+            <const Pixel *> &texels[0, 0, 0], &faces[0, 0], <int32_t> texels.shape[0],
             <int32_t> texels.shape[1], &triangles[0, 0], &vertices[0, 0], &seen[0], threshold,
             &image[0, 0, 0], <int32_t> image.shape[0], <int32_t> image.shape[1],
             &out[0, 0, 0], &weight[0, 0])

@@ -11,7 +11,8 @@
 namespace tddfa {
 
 // What one pixel of the visibility buffer knows; triangle is -1 where nothing is drawn.
-// The weight of the triangle's first corner is 1 - weight1 - weight2.
+// The weight of the triangle's first corner is 1 - weight1 - weight2. Kernels read a pixel only where
+// the face plane beside the buffer says that a face (0 or more) was drawn.
 struct Pixel {
     float depth;
     int32_t triangle;
@@ -121,12 +122,12 @@ void sample_bilinear(const uint8_t* image, int32_t height, int32_t width, int32_
                      const float* points, int64_t count, float* out);
 
 // z of the normal of each vertex that the camera sees, 0 for the others.
-void seen_vertices(const Pixel* pixels, int32_t height, int32_t width, const float* vertices,
-                   const float* normals, int32_t vertex_count, float tolerance, float* seen);
+void seen_vertices(const Pixel* pixels, const int16_t* faces, int32_t height, int32_t width,
+                   const float* vertices, const float* normals, int32_t vertex_count, float tolerance, float* seen);
 
 // Texture of a mesh whose texture coordinates were drawn to `texels`. out: BGRA, alpha 255 where
 // the interpolated `seen` exceeds `threshold`, else all 0; weight: that value, or 0.
-void bake_texture(const Pixel* texels, int32_t texture_height, int32_t texture_width,
+void bake_texture(const Pixel* texels, const int16_t* faces, int32_t texture_height, int32_t texture_width,
                   const int32_t* triangles, const float* vertices, const float* seen,
                   float threshold, const uint8_t* image, int32_t height, int32_t width,
                   uint8_t* out, float* weight);

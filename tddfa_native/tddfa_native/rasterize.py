@@ -12,7 +12,9 @@ from __future__ import annotations
 import numpy as np
 
 from tddfa_native import _rasterize_cy as _cy
+from tddfa_native.instructions import select_instructions
 from tddfa_native.mesh import Lighting, MeshTopology, vertex_light, vertex_normals
+from tddfa_native.sampling import check_bytes, sample_bilinear
 
 __all__ = [
     "LARGEST_SIDE",
@@ -34,19 +36,6 @@ MOST_FACES = 32767
 _PIXEL = np.dtype([("depth", "f4"), ("triangle", "i4"), ("weights", "f4", (2,))])
 
 
-def select_instructions(most: str = "avx512") -> str:
-    """Limit the instruction set, for tests; returns what is used.
-
-    Parameters
-    ----------
-    most : "portable", "avx2" or "avx512"
-    """
-    names = ("portable", "avx2", "avx512")
-    if most not in names:
-        raise ValueError(f"most={most!r}: expected one of {', '.join(names)}")
-    return names[_cy.select_instructions(names.index(most))]
-
-
 class VisibilityBuffer:
     """Nearest triangle, weights and depth at each pixel centre of an image.
 
@@ -59,11 +48,12 @@ class VisibilityBuffer:
 
     Attributes
     ----------
-    triangle : (height, width) int32 view, index in the face's own topology, -1 where empty
-    face : (height, width) int16 view, counted from 0 in the order of drawing, -1 where empty
-    weights : (height, width, 2) float32 view, of the triangle's second and third corner; that of
-        the first is one minus both. Undefined where empty.
-    depth : (height, width) float32 view, interpolated z, -inf where empty
+    face : (height, width) int16, counted from 0 in the order of drawing, -1 where empty
+
+    Notes
+    -----
+    Memory is taken row by row as faces come to lie there: a face in a picture of 48 megapixels
+    needs only the rows that it covers.
     """
 
     def __init__(self, height: int, width: int) -> None:
@@ -72,11 +62,8 @@ class VisibilityBuffer:
         self.height, self.width = int(height), int(width)
         self._pixels = np.empty((height, width, 4), np.float32)
         self.face = np.empty((height, width), np.int16)
-        fields = self._pixels.view(_PIXEL)[..., 0]
-        self.depth = fields["depth"]
-        self.triangle = fields["triangle"]
-        self.weights = fields["weights"]
-        _cy.clear(self._pixels, self.face, (0, 0, self.width, self.height))
+        self.face.fill(-1)
+        self._row_ready = np.zeros(height, bool)
         self._windows: list[tuple[int, int, int, int]] = []
         self._extents: list[np.ndarray] = []
         self._topologies: list[MeshTopology] = []
@@ -90,6 +77,24 @@ class VisibilityBuffer:
     def face_count(self) -> int:
         """Number of meshes drawn since the last :meth:`clear`."""
         return len(self._windows)
+
+    @property
+    def triangle(self) -> np.ndarray:
+        """(height, width) int32 view: index in the face's own topology, -1 where empty."""
+        return self._field("triangle")
+
+    @property
+    def weights(self) -> np.ndarray:
+        """(height, width, 2) float32 view: weights of the triangle's second and third corner.
+
+        That of the first is one minus both. 0 where empty.
+        """
+        return self._field("weights")
+
+    @property
+    def depth(self) -> np.ndarray:
+        """(height, width) float32 view: interpolated z, -inf where empty."""
+        return self._field("depth")
 
     def window_xyxy(self, face: int | None = None) -> tuple[int, int, int, int]:
         """Half-open rectangle of pixels outside which `face` (or every face) drew nothing."""
@@ -135,7 +140,7 @@ class VisibilityBuffer:
         """
         vertices = topology.check_vertices(vertices)
         if self.face_count >= MOST_FACES:
-            raise ValueError(f"more than {MOST_FACES} faces in one buffer; clear() it first")
+            raise ValueError(f"more than {MOST_FACES} faces in one buffer; clear it first")
         if len(self._cells) < len(vertices):
             self._points = np.empty((len(vertices), 2), np.float32)
             self._cells = np.empty(len(vertices), np.uint32)
@@ -143,7 +148,9 @@ class VisibilityBuffer:
             self._scratch = np.empty(3 * (len(topology.triangles) + 16), np.int32)
         face = self.face_count
         extent = np.empty((2, 3), np.float32)
-        window = _cy.draw(
+        window = _cy.prepare(vertices, self._points, self._cells, self.height, self.width, extent)
+        self._make_ready(window[1], window[3])
+        _cy.draw(
             vertices,
             topology.columns,
             self._points,
@@ -153,7 +160,6 @@ class VisibilityBuffer:
             bool(cull_back_faces),
             self._pixels,
             self.face,
-            extent,
         )
         self._windows.append(window)
         self._extents.append(extent)
@@ -201,7 +207,7 @@ class VisibilityBuffer:
             )
         seen = np.zeros(len(vertices), np.float32)
         if len(vertices):
-            _cy.seen(self._pixels, vertices, normals, float(tolerance), seen)
+            _cy.seen(self._pixels, self.face, vertices, normals, float(tolerance), seen)
         return seen
 
     def blend(
@@ -355,40 +361,30 @@ class VisibilityBuffer:
         seen = np.ascontiguousarray(seen, np.float32)
         if seen.shape != (topology.vertex_count,):
             raise ValueError(f"seen: expected ({topology.vertex_count},), got {seen.shape}")
-        _check_bytes(image)
+        check_bytes(image)
         if image.shape[2] != 3:
             raise ValueError(f"image: expected 3 channels, got {image.shape[2]}")
         texture = np.empty((self.height, self.width, 4), np.uint8)
         weight = np.empty((self.height, self.width), np.float32)
         _cy.bake(
-            self._pixels, topology.triangles, vertices, seen, threshold, image, texture, weight
+            self._pixels,
+            self.face,
+            topology.triangles,
+            vertices,
+            seen,
+            threshold,
+            image,
+            texture,
+            weight,
         )
         return texture, weight
 
+    def _make_ready(self, first: int, end: int) -> None:
+        """Empty the rows from `first` to before `end` that were never used."""
+        for row in np.flatnonzero(~self._row_ready[first:end]).tolist():
+            _cy.clear(self._pixels, self.face, (0, first + row, self.width, first + row + 1))
+        self._row_ready[first:end] = True
 
-def sample_bilinear(image: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Sample an image between its pixels.
-
-    Parameters
-    ----------
-    image : (height, width, k) uint8, C-contiguous
-    points : (p, 2) float32, x and y; beyond the image its border counts, NaN takes pixel (0, 0)
-
-    Returns
-    -------
-    (p, k) float32
-    """
-    _check_bytes(image)
-    points = np.ascontiguousarray(points, np.float32)
-    if points.ndim != 2 or points.shape[1] != 2:
-        raise ValueError(f"points: expected shape (p, 2), got {points.shape}")
-    out = np.empty((len(points), image.shape[2]), np.float32)
-    _cy.sample(image, points, out)
-    return out
-
-
-def _check_bytes(image: np.ndarray) -> None:
-    if image.ndim != 3 or not image.size or image.dtype != np.uint8:
-        raise ValueError(f"image: expected (h, w, k) uint8, got {image.shape} {image.dtype}")
-    if not image.flags.c_contiguous:
-        raise ValueError("image: must be C-contiguous; pass np.ascontiguousarray(image)")
+    def _field(self, name: str) -> np.ndarray:
+        self._make_ready(0, self.height)
+        return self._pixels.view(_PIXEL)[..., 0][name]

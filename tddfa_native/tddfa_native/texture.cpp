@@ -2,7 +2,7 @@
 
 #include "raster.h"
 
-#include <cmath>
+#include <limits>
 
 namespace tddfa {
 namespace {
@@ -41,8 +41,8 @@ void sample_bilinear(const uint8_t* image, int32_t height, int32_t width, int32_
     }
 }
 
-void seen_vertices(const Pixel* pixels, int32_t height, int32_t width, const float* vertices,
-                   const float* normals, int32_t vertex_count, float tolerance, float* seen) {
+void seen_vertices(const Pixel* pixels, const int16_t* faces, int32_t height, int32_t width,
+                   const float* vertices, const float* normals, int32_t vertex_count, float tolerance, float* seen) {
     const float right = static_cast<float>(width) - 0.5f;
     const float bottom = static_cast<float>(height) - 0.5f;
     for (int32_t v = 0; v < vertex_count; ++v) {
@@ -56,16 +56,20 @@ void seen_vertices(const Pixel* pixels, int32_t height, int32_t width, const flo
         const int32_t x1 = x0 + 1 < width ? x0 + 1 : x0;
         const int32_t y1 = y0 + 1 < height ? y0 + 1 : y0;
         // Between four pixels of one surface, a vertex lies above the lowest of them; an empty
-        // pixel has depth -inf and hides nothing.
-        const float upper = std::fmin(pixels[int64_t(y0) * width + x0].depth,
-                                      pixels[int64_t(y0) * width + x1].depth);
-        const float lower = std::fmin(pixels[int64_t(y1) * width + x0].depth,
-                                      pixels[int64_t(y1) * width + x1].depth);
-        if (z >= std::fmin(upper, lower) - tolerance) seen[v] = facing;
+        // pixel hides nothing.
+        const int64_t around[4] = {int64_t(y0) * width + x0, int64_t(y0) * width + x1,
+                                   int64_t(y1) * width + x0, int64_t(y1) * width + x1};
+        float lowest = std::numeric_limits<float>::infinity();
+        for (const int64_t at : around) {
+            const float depth =
+                faces[at] < 0 ? -std::numeric_limits<float>::infinity() : pixels[at].depth;
+            lowest = depth < lowest ? depth : lowest;
+        }
+        if (z >= lowest - tolerance) seen[v] = facing;
     }
 }
 
-void bake_texture(const Pixel* texels, int32_t texture_height, int32_t texture_width,
+void bake_texture(const Pixel* texels, const int16_t* faces, int32_t texture_height, int32_t texture_width,
                   const int32_t* triangles, const float* vertices, const float* seen,
                   float threshold, const uint8_t* image, int32_t height, int32_t width,
                   uint8_t* out, float* weight) {
@@ -74,8 +78,8 @@ void bake_texture(const Pixel* texels, int32_t texture_height, int32_t texture_w
         uint8_t* texel = out + 4 * at;
         texel[0] = texel[1] = texel[2] = texel[3] = 0;
         weight[at] = 0.0f;
+        if (faces[at] < 0) continue;
         const Pixel t = texels[at];
-        if (t.triangle < 0) continue;
         const int32_t* corner = triangles + 3 * int64_t(t.triangle);
         const float weight0 = 1.0f - t.weight1 - t.weight2;
         const float facing = weight0 * seen[corner[0]] + t.weight1 * seen[corner[1]] +

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 from tddfa_native.rasterize import (
+    LARGEST_SIDE,
     Lighting,
     MeshTopology,
     VisibilityBuffer,
@@ -25,7 +26,7 @@ from tddfa_native.rasterize import (
     vertex_normals,
 )
 
-from tddfa_ros.core.errors import TddfaError
+from tddfa_ros.core.errors import ImageError, TddfaError
 from tddfa_ros.core.image import require_bgr_image
 
 if TYPE_CHECKING:
@@ -85,11 +86,16 @@ class Renderer:
         Raises
         ------
         ImageError
-            The image is not BGR uint8, or empty.
+            The image is not BGR uint8, empty, or wider or higher than ``LARGEST_SIDE``.
         TddfaError
             Vertices of another face model, or not one id a face.
         """
         image = require_bgr_image(image_bgr)
+        if max(image.shape[:2]) > LARGEST_SIDE:
+            raise ImageError(
+                f"image of {image.shape[1]}x{image.shape[0]} pixels: can be rendered up to "
+                f"{LARGEST_SIDE} a side; scale it down"
+            )
         count = len(self.face_model.mean)
         meshes = [np.ascontiguousarray(mesh, np.float32) for mesh in vertices]
         for mesh in meshes:

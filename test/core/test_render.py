@@ -172,6 +172,16 @@ def test_no_face_and_faces_out_of_sight(dome):
             assert frame.dense_points(face).shape == (0, 2)
 
 
+def test_a_small_face_in_a_large_picture(dome):
+    """Buffers cost what the face covers, so 48 megapixels are no matter."""
+    image = np.zeros((6000, 8000, 3), np.uint8)
+    frame = dome.frame(image, [placed(dome.face_model, scale=8, centre=(7990, 5990))])
+    depth = frame.depth_view()
+    y, x = np.nonzero(depth)
+    assert 200 < len(y) < 400 and y.min() > 5900 and x.min() > 7900
+    assert frame.visible_vertices(0).any()
+
+
 def test_bad_arguments_are_named(dome):
     image = np.zeros((50, 60, 3), np.uint8)
     with pytest.raises(TddfaError, match="one model set"):
@@ -180,6 +190,8 @@ def test_bad_arguments_are_named(dome):
         dome.frame(image, [placed(dome.face_model)], ["a", "b"])
     with pytest.raises(ImageError):
         dome.frame(image[..., 0], [])
+    with pytest.raises(ImageError, match="scale it down"):
+        dome.frame(np.zeros((1, 40000, 3), np.uint8), [])
     with pytest.raises(TddfaError, match="texture"):
         dome.frame(image, [placed(dome.face_model)]).texture(0, LARGEST_TEXTURE + 1)
     with pytest.raises(TddfaError, match="depths of 0"):

@@ -53,15 +53,17 @@ Scene make_scene(std::mt19937& random) {
 void run(std::mt19937& random) {
     const Scene s = make_scene(random);
     const int32_t n = s.vertex_count, m = s.triangle_count, pixels = s.width * s.height;
-    std::vector<Pixel> buffer(pixels);
+    // As in rasterize.py, pixels outside the window are never made ready: reading one must not matter.
+    std::vector<Pixel> buffer(pixels, Pixel{1e30f, 1 << 30, 1e30f, 1e30f});
     std::vector<int16_t> faces(pixels);
-    clear_window(buffer.data(), faces.data(), s.width, Window{0, 0, s.width, s.height});
+    for (int16_t& face : faces) face = -1;
     std::vector<Point> points(n);
     std::vector<uint32_t> cells(n);
     std::vector<int32_t> scratch(3 * (m + kScratchMargin));
     Extent extent;
     const Window window = prepare_vertices(s.vertices.data(), n, s.width, s.height, points.data(),
                                            cells.data(), &extent);
+    clear_window(buffer.data(), faces.data(), s.width, window);
     draw_mesh(s.vertices.data(), points.data(), cells.data(), s.columns.data(), m, scratch.data(), 0,
               random() % 2 == 0, buffer.data(), faces.data(), s.width);
 
@@ -84,7 +86,7 @@ void run(std::mt19937& random) {
     blend_light(buffer.data(), faces.data(), s.width, window, 0, s.triangles.data(), nullptr, tint,
                 1.0f, image.data());
     depth_byte(buffer.data(), faces.data(), s.width, window, 0, 1e30f, -1e30f, bytes.data());
-    seen_vertices(buffer.data(), s.height, s.width, s.vertices.data(), normals.data(), n, 0.25f,
+    seen_vertices(buffer.data(), faces.data(), s.height, s.width, s.vertices.data(), normals.data(), n, 0.25f,
                   seen.data());
     for (int32_t channels = 1; channels <= 5; ++channels) {
         std::vector<float> attributes(n * channels, 1e38f), scale(channels, 2.0f), out(pixels * channels);
@@ -101,7 +103,7 @@ void run(std::mt19937& random) {
     }
     std::vector<uint8_t> texture(4 * pixels);
     std::vector<float> weight(pixels);
-    bake_texture(buffer.data(), s.height, s.width, s.triangles.data(), s.vertices.data(),
+    bake_texture(buffer.data(), faces.data(), s.height, s.width, s.triangles.data(), s.vertices.data(),
                  seen.data(), 0.0f, image.data(), s.height, s.width, texture.data(), weight.data());
     clear_window(buffer.data(), faces.data(), s.width, window);
     for (const int16_t face : faces) {
