@@ -7,16 +7,24 @@ costs rclpy milliseconds a frame.
 from __future__ import annotations
 
 import array
+from collections.abc import Sequence
 
 import numpy as np
 from builtin_interfaces.msg import Duration
-from geometry_msgs.msg import Point32, Quaternion
+from geometry_msgs.msg import Point, Point32, Pose, PoseWithCovariance, Quaternion
 
 from tddfa_msgs.msg import Face as FaceMessage
 from tddfa_msgs.msg import FaceArray
 from tddfa_msgs.msg import MorphableParams as MorphableParamsMessage
 from tddfa_ros.core.expression import eye_mouth_openness
-from tddfa_ros.core.types import LANDMARK_COUNT, Face, FrameResult, MorphableParams
+from tddfa_ros.core.pose import quat_from_rotation
+from tddfa_ros.core.types import (
+    LANDMARK_COUNT,
+    Face,
+    FrameResult,
+    MetricPose,
+    MorphableParams,
+)
 from tddfa_ros.nodes.raw_image import ImageHeader
 
 _VISIBILITY_NOT_KNOWN = np.full(LANDMARK_COUNT, np.nan, np.float32)
@@ -30,6 +38,7 @@ def face_array(
     model_set: str,
     processing_time_s: float,
     frames_dropped: int,
+    metric_poses: Sequence[MetricPose | None] = (),
 ) -> FaceArray:
     """Return a result as a message.
 
@@ -40,7 +49,9 @@ def face_array(
     model_set : name of the model set in use
     processing_time_s : from taking up the image
     frames_dropped : images received but not processed so far
+    metric_poses : for each face its pose or None; empty if the camera is not calibrated
     """
+    poses = metric_poses or [None] * len(result.faces)
     return FaceArray(
         header=header.message(),
         image_height=result.image_height,
@@ -48,11 +59,14 @@ def face_array(
         model_set=model_set,
         processing_time=float(processing_time_s),
         frames_dropped=frames_dropped,
-        faces=[face_message(face, model_set) for face in result.faces],
+        faces=[
+            face_message(face, model_set, pose)
+            for face, pose in zip(result.faces, poses, strict=True)
+        ],
     )
 
 
-def face_message(face: Face, model_set: str) -> FaceMessage:
+def face_message(face: Face, model_set: str, metric_pose: MetricPose | None = None) -> FaceMessage:
     """Return one face as a message; what is not known is NaN."""
     left_eye, right_eye, mouth = eye_mouth_openness(face.landmarks)
     yaw, pitch, roll = face.pose.yaw_pitch_roll_rad.tolist()
@@ -72,7 +86,8 @@ def face_message(face: Face, model_set: str) -> FaceMessage:
         yaw=yaw,
         pitch=pitch,
         roll=roll,
-        has_metric_pose=False,
+        has_metric_pose=metric_pose is not None,
+        metric_pose=_pose_message(metric_pose),
         params=_params_message(face.params, model_set),
         left_eye_openness=left_eye,
         right_eye_openness=right_eye,
@@ -94,6 +109,17 @@ def morphable_params(message: MorphableParamsMessage) -> MorphableParams:
 def landmarks_of(message: FaceMessage) -> np.ndarray:
     """(68, 3) float32: landmarks in a message, image space."""
     return np.array([(p.x, p.y, p.z) for p in message.landmarks], np.float32)
+
+
+def _pose_message(pose: MetricPose | None) -> PoseWithCovariance:
+    if pose is None:
+        return PoseWithCovariance()
+    x, y, z = pose.position_m.tolist()
+    qx, qy, qz, qw = quat_from_rotation(pose.rotation).tolist()
+    return PoseWithCovariance(
+        pose=Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw)),
+        covariance=np.ascontiguousarray(pose.covariance, np.float64).reshape(-1),
+    )
 
 
 def _params_message(params: MorphableParams, model_set: str) -> MorphableParamsMessage:

@@ -13,9 +13,10 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from std_srvs.srv import SetBool, Trigger
 
 from tddfa_ros.core import model_set
-from tddfa_ros.core.config import PipelineConfig
+from tddfa_ros.core.config import MetricConfig, PipelineConfig
 from tddfa_ros.core.errors import TddfaError
 from tddfa_ros.core.pipeline import FacePipeline
+from tddfa_ros.nodes.camera_info_input import CameraInfoInput
 from tddfa_ros.nodes.face_diagnostics import FaceDiagnostics
 from tddfa_ros.nodes.face_node_config import FaceNodeConfig
 from tddfa_ros.nodes.face_outputs import FaceOutputs
@@ -60,13 +61,14 @@ class FaceNode(LifecycleNode):
         self._pipeline: FacePipeline | None = None
         self._outputs: FaceOutputs | None = None
         self._images: ImageInput | None = None
+        self._cameras: CameraInfoInput | None = None
         self._worker: FaceWorker | None = None
         self._diagnostics: FaceDiagnostics | None = None
         self._enabled = True
         self._started = True
         self._settings = ConfigParameters(
             self,
-            (PipelineConfig, FaceNodeConfig),
+            (PipelineConfig, MetricConfig, FaceNodeConfig),
             is_running=lambda: self._pipeline is not None,
             apply=self._apply,
         )
@@ -75,7 +77,7 @@ class FaceNode(LifecycleNode):
 
     def start(self) -> bool:
         """Configure and activate, if the parameter ``autostart`` says so; False if that failed."""
-        _, config = self._settings.configs()
+        *_, config = self._settings.configs()
         if config.autostart:
             self._started = (
                 self.trigger_configure() == _SUCCESS and self.trigger_activate() == _SUCCESS
@@ -98,21 +100,24 @@ class FaceNode(LifecycleNode):
     @_logged
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the networks and create the publishers."""
-        pipeline_config, config = self._settings.configs()
+        configs = tuple(self._settings.configs())
+        pipeline_config, metric_config, config = configs
         try:
             models = model_set.load(model_set.find(pipeline_config.model_set))
             self._pipeline = FacePipeline(models, pipeline_config)
         except TddfaError as error:
             self.get_logger().error(f"cannot configure: {error}")
             return _FAILURE
-        self._outputs = FaceOutputs(self, models.name, repeatable=config.frame_policy == "every")
+        self._outputs = FaceOutputs(self, self._pipeline, configs)
         self._images = ImageInput(self, config)
+        self._cameras = CameraInfoInput(self)
         self._worker = FaceWorker(
             self._images,
+            self._cameras,
             self._pipeline,
             self._outputs,
             compressed=config.image_transport == "compressed",
-            overlay_parts=tuple(config.overlay.split(",")),
+            rectified=metric_config.image_rectified,
             logger=self.get_logger(),
         )
         self.get_logger().info(f"model set {models.name} from {models.path} ({models.licence})")
@@ -121,9 +126,10 @@ class FaceNode(LifecycleNode):
     @_logged
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe the images and begin to process them."""
-        _, config = self._settings.configs()
+        *_, config = self._settings.configs()
         super().on_activate(state)
         self._worker.start()
+        self._cameras.start()
         self._images.start()
         if not self._enabled:
             self._images.stop()
@@ -168,19 +174,19 @@ class FaceNode(LifecycleNode):
         if self._worker is not None:
             self._worker.stop()
             self._worker.reset()
+        if self._cameras is not None:
+            self._cameras.stop()
 
     def _release(self) -> None:
         if self._outputs is not None:
             self._outputs.close()
         if self._pipeline is not None:
             self._pipeline.close()
-        self._pipeline = self._outputs = self._images = self._worker = None
+        self._pipeline = self._outputs = self._images = self._cameras = self._worker = None
 
     def _apply(self, configs: Sequence[Any]) -> None:
-        pipeline_config, config = configs
         if self._worker is not None:
-            self._worker.configure(pipeline_config)
-            self._worker.overlay_parts = tuple(config.overlay.split(","))
+            self._worker.configure(tuple(configs))
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._worker is None:

@@ -41,8 +41,22 @@ class FaceNodeConfig(CheckedConfig):
         "landmarks,pose,box,id",
         "What is drawn on 'faces/overlay', separated by commas.",
         choices=OVERLAY_PARTS,
+        several=True,
         runtime=True,
     )
     diagnostics_period_s: float = option(
         1.0, "Seconds between two messages on '/diagnostics'.", minimum=0.1, maximum=3600.0
+    )
+    marker_mesh: str = option(
+        "decimated",
+        "Mesh on 'faces/markers': of at most 3000 triangles a face, of all of them, or none.",
+        choices=("decimated", "full", "none"),
+        runtime=True,
+    )
+    marker_rate: float = option(
+        10.0,
+        "Most messages a second on 'faces/markers', by the images' stamps.",
+        minimum=0.1,
+        maximum=1000.0,
+        runtime=True,
     )

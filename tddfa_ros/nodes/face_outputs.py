@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from rclpy.duration import Duration
@@ -11,10 +11,19 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 
 from tddfa_msgs.msg import FaceArray
+from tddfa_ros.core.calibration import Camera
+from tddfa_ros.core.config import MetricConfig, PipelineConfig
 from tddfa_ros.core.draw import draw_faces
+from tddfa_ros.core.metric_frame import MetricFrame, MetricFrames
+from tddfa_ros.core.outputs import Scene
+from tddfa_ros.core.pipeline import FacePipeline
+from tddfa_ros.core.render import Renderer
 from tddfa_ros.core.types import FrameResult
 from tddfa_ros.nodes.face_bytes import face_array_bytes
+from tddfa_ros.nodes.face_markers import FaceMarkers
 from tddfa_ros.nodes.face_messages import face_array
+from tddfa_ros.nodes.face_node_config import FaceNodeConfig
+from tddfa_ros.nodes.metric_outputs import MetricOutputs
 from tddfa_ros.nodes.raw_image import ImageHeader, encode_image
 
 FACES_DEPTH = 10
@@ -27,62 +36,116 @@ class FaceOutputs:
     Parameters
     ----------
     node : publishers are made on it at once
-    model_set_name : goes into every message
-    repeatable : leave out what is measured, so that the same images give the same bytes
+    pipeline : whose results are published
+    configs : settings of pipeline, metric poses and node
     """
 
     def __init__(
-        self, node: LifecycleNode, model_set_name: str, *, repeatable: bool = False
+        self,
+        node: LifecycleNode,
+        pipeline: FacePipeline,
+        configs: tuple[PipelineConfig, MetricConfig, FaceNodeConfig],
     ) -> None:
         self._node = node
-        self._repeatable = repeatable
-        self._model_set_name = model_set_name
+        self._pipeline = pipeline
+        _, metric_config, config = configs
+        # What is measured is left out then, so that the same images give the same bytes.
+        self._repeatable = config.frame_policy == "every"
+        self._model_set_name = pipeline.model_set.name
+        self._frames = MetricFrames(pipeline.model, metric_config)
+        markers = FaceMarkers(pipeline.model.face_model, config.marker_rate, config.marker_mesh)
+        self._metric = MetricOutputs(node, markers)
+        self.configure(configs)
         faces_qos, image_qos = QoSProfile(depth=FACES_DEPTH), QoSProfile(depth=1)
         self._faces = node.create_lifecycle_publisher(FaceArray, "faces", faces_qos)
         self._raw_faces = node.create_lifecycle_publisher(FaceArray, "faces/raw", faces_qos)
         self._overlay = node.create_lifecycle_publisher(Image, "faces/overlay", image_qos)
 
+    def configure(self, configs: tuple[PipelineConfig, MetricConfig, FaceNodeConfig]) -> None:
+        """Take over settings between two images."""
+        pipeline_config, metric_config, config = configs
+        self._overlay_parts = tuple(config.overlay.split(","))
+        self._smooth = pipeline_config.smoothing != "none"
+        self._frames.configure(metric_config)
+        self._metric.markers.rate_hz = config.marker_rate
+        self._metric.markers.mesh = config.marker_mesh
+
+    def reset(self) -> None:
+        """Forget all filters and have viewers remove the faces."""
+        self._frames.reset()
+        self._metric.clear()
+
     def wants_image(self) -> bool:
         """Whether :meth:`publish_images` would do anything."""
-        return self._overlay.get_subscription_count() > 0
+        return self._overlay.get_subscription_count() > 0 or self._metric.wants_image()
 
     def publish_raw_faces(
-        self, result: FrameResult, header: ImageHeader, seconds: float, dropped: int
+        self,
+        result: FrameResult,
+        header: ImageHeader,
+        camera: Camera | None,
+        seconds: float,
+        dropped: int,
     ) -> None:
         """Publish faces before smoothing."""
         if self._raw_faces.get_subscription_count() > 0:
-            self._raw_faces.publish(self._serialized(result, header, seconds, dropped))
+            frame = self._frames.frame(result, camera, smooth=False)
+            self._raw_faces.publish(self._serialized(frame, header, seconds, dropped))
 
     def publish_faces(
-        self, result: FrameResult, header: ImageHeader, seconds: float, dropped: int
-    ) -> None:
-        """Publish smoothed faces, also when there are none."""
-        self._faces.publish(self._serialized(result, header, seconds, dropped))
+        self,
+        result: FrameResult,
+        header: ImageHeader,
+        camera: Camera | None,
+        seconds: float,
+        dropped: int,
+    ) -> MetricFrame:
+        """Publish smoothed faces, also when there are none, TF and markers.
+
+        Returns
+        -------
+        The faces before the camera, for :meth:`publish_images`.
+        """
+        frame = self._frames.frame(result, camera, smooth=self._smooth)
+        self._faces.publish(self._serialized(frame, header, seconds, dropped))
+        self._metric.publish_poses(frame, header)
+        return frame
 
     def _serialized(
-        self, result: FrameResult, header: ImageHeader, seconds: float, dropped: int
+        self, frame: MetricFrame, header: ImageHeader, seconds: float, dropped: int
     ) -> bytes:
         message = face_array(
-            result,
+            frame.result,
             header,
             model_set=self._model_set_name,
             processing_time_s=0.0 if self._repeatable else seconds,
             frames_dropped=dropped,
+            metric_poses=frame.poses,
         )
         return face_array_bytes(message)
 
     def publish_images(
-        self,
-        result: FrameResult,
-        header: ImageHeader,
-        image_bgr: np.ndarray,
-        overlay_parts: Sequence[str],
+        self, frame: MetricFrame, header: ImageHeader, image_bgr: np.ndarray
     ) -> None:
-        """Draw and publish the images that somebody subscribes to."""
+        """Make and publish the images and points that somebody subscribes to."""
+        faces = frame.result.faces
         if self._overlay.get_subscription_count() > 0:
             canvas = image_bgr.copy()
-            draw_faces(canvas, result.faces, overlay_parts)
+            draw_faces(canvas, faces, self._overlay_parts)
             self._overlay.publish(encode_image(canvas, header))
+        if self._metric.wants_image():
+            scene = Scene(
+                image_bgr,
+                faces,
+                self._renderer,
+                self._pipeline.model,
+                vertices_of=self._pipeline.vertices,
+            )
+            self._metric.publish_dense(frame, header, scene)
+
+    @cached_property
+    def _renderer(self) -> Renderer:
+        return Renderer(self._pipeline.model.face_model)
 
     def close(self) -> None:
         """Destroy the publishers, once the last faces have reached who listens."""
@@ -90,3 +153,4 @@ class FaceOutputs:
             publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_TIMEOUT_S))
         for publisher in (self._faces, self._raw_faces, self._overlay):
             self._node.destroy_lifecycle_publisher(publisher)
+        self._metric.close()

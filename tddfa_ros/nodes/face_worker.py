@@ -11,10 +11,13 @@ import cv2
 import numpy as np
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
-from tddfa_ros.core.config import PipelineConfig
+from tddfa_ros.core.calibration import Camera
+from tddfa_ros.core.config import MetricConfig, PipelineConfig
 from tddfa_ros.core.errors import ImageError, TddfaError
 from tddfa_ros.core.pipeline import FacePipeline
 from tddfa_ros.core.types import FrameResult
+from tddfa_ros.nodes.camera_info_input import CameraInfoInput
+from tddfa_ros.nodes.face_node_config import FaceNodeConfig
 from tddfa_ros.nodes.face_outputs import FaceOutputs
 from tddfa_ros.nodes.image_input import ImageInput, IncomingImage
 from tddfa_ros.nodes.raw_image import ImageHeader, decode_compressed_image, decode_image
@@ -43,6 +46,7 @@ class _Pending:
     """An image whose smoothed faces are still to come."""
 
     header: ImageHeader
+    camera: Camera | None
     image_bgr: np.ndarray | None
     taken_ns: int
 
@@ -60,21 +64,23 @@ class FaceWorker:
     def __init__(
         self,
         images: ImageInput,
+        cameras: CameraInfoInput,
         pipeline: FacePipeline,
         outputs: FaceOutputs,
         *,
         compressed: bool,
-        overlay_parts: tuple[str, ...],
+        rectified: bool,
         logger: RcutilsLogger,
     ) -> None:
-        self.overlay_parts = overlay_parts
         self.processed = 0
         self.failed = 0
         self.timings_ms: deque[dict[str, float]] = deque(maxlen=TIMINGS_KEPT)
         self._images = images
+        self._cameras = cameras
         self._pipeline = pipeline
         self._outputs = outputs
         self._decode = decode_compressed_image if compressed else decode_image
+        self._rectified = rectified
         self._log = logger
         self._pipeline_lock = threading.Lock()
         self._pending: dict[int, _Pending] = {}
@@ -101,12 +107,15 @@ class FaceWorker:
         """Forget all faces and filters, between two images."""
         with self._pipeline_lock:
             self._pipeline.reset()
+            self._outputs.reset()
             self._pending.clear()
 
-    def configure(self, config: PipelineConfig) -> None:
-        """Change the pipeline's settings between two images."""
+    def configure(self, configs: tuple[PipelineConfig, MetricConfig, FaceNodeConfig]) -> None:
+        """Change settings between two images."""
         with self._pipeline_lock:
-            self._pipeline.configure(config)
+            self._pipeline.configure(configs[0])
+            self._rectified = configs[1].image_rectified
+            self._outputs.configure(configs)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -139,13 +148,14 @@ class FaceWorker:
         taken_ns = time.monotonic_ns()
         header, image_bgr = self._decode(incoming.data)
         decoded_ns = time.monotonic_ns()
+        camera = self._cameras.camera(*image_bgr.shape[:2], rectified=self._rectified)
         result = self._pipeline.process(image_bgr, header.stamp_ns)
         self._outputs.publish_raw_faces(
-            result, header, _seconds_since(taken_ns), self._images.dropped
+            result, header, camera, _seconds_since(taken_ns), self._images.dropped
         )
         keep_image = self._outputs.wants_image()
         self._pending[result.frame_index] = _Pending(
-            header, image_bgr if keep_image else None, taken_ns
+            header, camera, image_bgr if keep_image else None, taken_ns
         )
         ready = self._pipeline.smooth(result)
         self._publish_smoothed(ready)
@@ -164,12 +174,12 @@ class FaceWorker:
             if pending is None:
                 continue
             seconds = _seconds_since(pending.taken_ns)
-            self._outputs.publish_faces(result, pending.header, seconds, self._images.dropped)
+            frame = self._outputs.publish_faces(
+                result, pending.header, pending.camera, seconds, self._images.dropped
+            )
             self.processed += 1
             if pending.image_bgr is not None:
-                self._outputs.publish_images(
-                    result, pending.header, pending.image_bgr, self.overlay_parts
-                )
+                self._outputs.publish_images(frame, pending.header, pending.image_bgr)
         if results:
             newest = results[-1].frame_index
             for index in [index for index in self._pending if index < newest]:

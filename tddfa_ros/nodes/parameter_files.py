@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tddfa_ros.core.atomic_file import replacing
-from tddfa_ros.core.config import Option, PipelineConfig, options
+from tddfa_ros.core.config import MetricConfig, Option, PipelineConfig, options
 from tddfa_ros.nodes.face_node_config import FaceNodeConfig
 from tddfa_ros.nodes.media_source_config import MediaSourceConfig
 
 CONFIGS_BY_NODE: dict[str, tuple[type, ...]] = {
-    "face_node": (PipelineConfig, FaceNodeConfig),
+    "face_node": (PipelineConfig, MetricConfig, FaceNodeConfig),
     "media_source": (MediaSourceConfig,),
 }
 _INDENT = " " * 4

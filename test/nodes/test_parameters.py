@@ -6,7 +6,7 @@ from rcl_interfaces.msg import ParameterType
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from tddfa_ros.core.config import CheckedConfig, PipelineConfig, option, options
+from tddfa_ros.core.config import CheckedConfig, MetricConfig, PipelineConfig, option, options
 from tddfa_ros.core.errors import ConfigError
 from tddfa_ros.nodes.face_node_config import FaceNodeConfig
 from tddfa_ros.nodes.media_source import MediaSource
@@ -186,5 +186,5 @@ def test_settings_of_one_node_have_one_name_each():
     for config_classes in CONFIGS_BY_NODE.values():
         names = [name for config_class in config_classes for name in options(config_class)]
         assert len(names) == len(set(names))
-    assert set(CONFIGS_BY_NODE["face_node"]) == {PipelineConfig, FaceNodeConfig}
+    assert set(CONFIGS_BY_NODE["face_node"]) == {PipelineConfig, MetricConfig, FaceNodeConfig}
     assert set(CONFIGS_BY_NODE["media_source"]) == {MediaSourceConfig}
