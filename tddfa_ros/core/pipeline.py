@@ -195,7 +195,10 @@ class FacePipeline:
         return {track.id: track.box_xyxy for track in self._tracker.active}
 
     def _search_due(self, stamp_ns: int) -> bool:
-        if self._searched_ns is None or any(t.searches_without_face for t in self._tracker.active):
+        tracker = self._tracker
+        if self._searched_ns is None or tracker.awaits_return:
+            return True
+        if any(track.searches_without_face for track in tracker.active):
             return True
         return stamp_ns - self._searched_ns >= self._config.detection_interval_s * 1e9
 
@@ -217,9 +220,14 @@ class FacePipeline:
         first = self._fit(image, [self._roi_from_box(detections.boxes_xyxy[i]) for i in new])
         seen = [(i, fit) for i, fit in zip(new, first, strict=True) if fit is not None]
         second = self._fit(image, [self._roi_from_landmarks(fit.landmarks) for _, fit in seen])
-        for (index, _), fit in zip(seen, second, strict=True):
-            box, score = detections.boxes_xyxy[index], float(detections.scores[index])
-            self._tracker.add(box, score, fit, stamp_ns, image_hw)
+        self._tracker.add_all(
+            [
+                (detections.boxes_xyxy[index], float(detections.scores[index]), fit)
+                for (index, _), fit in zip(seen, second, strict=True)
+            ],
+            stamp_ns,
+            image_hw,
+        )
 
     def _describe(self, track: Track, params: MorphableParams) -> Face:
         seen = track.observation

@@ -9,10 +9,12 @@ motion would have taken it.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from tddfa_ros.core.config import PipelineConfig
 from tddfa_ros.core.types import Detections, MorphableParams
@@ -23,7 +25,12 @@ SEARCHES_WITHOUT_FACE = 3
 # Least overlap (intersection over union) of a followed face and a detection that mean the same.
 SAME_FACE_IOU = 0.25
 # Overlap from which two tracks follow one face.
-DUPLICATE_IOU = 0.6
+DUPLICATE_IOU = 0.45
+# A face that slips onto another one gives itself away by where it should be by its course, that is
+# its motion so long ago.
+COURSE_S = 0.3
+# Where a search found a face tells better than its course where it was, unless that is longer ago.
+SURE_S = 1.0
 # Bounds of the landmarks may grow or shrink by this factor between two frames.
 SIZE_JUMP = 2.0
 # Least share of the landmarks that lies in the image.
@@ -97,6 +104,7 @@ class Track:
     box_in_bounds : (4,) float32, the detector's box in units of the bounds' sides from their centre
     motion : as followed last
     sure_motion : when a search last found it; what has been followed since may have drifted away
+    course : motions of the last :data:`COURSE_S`, oldest first
     searches_without_face : searches in a row that did not find it
     detected : whether a detector found it in this very frame
     """
@@ -112,12 +120,45 @@ class Track:
     sure_motion: Motion
     searches_without_face: int = 0
     detected: bool = True
+    course: deque[Motion] = field(default_factory=deque)
 
     @property
     def box_xyxy(self) -> np.ndarray:
         """(4,) float32, pixels: the detector's box, moved and scaled with the landmarks."""
-        centre, sides = _centre_and_sides(self.motion.bounds_xyxy)
+        return self.box_at(self.motion)
+
+    @property
+    def doubted(self) -> bool:
+        """Whether the last search did not find it: what is followed may be no face any more."""
+        return self.searches_without_face > 0
+
+    def box_at(self, motion: Motion) -> np.ndarray:
+        """(4,) float32, pixels: the detector's box around other bounds."""
+        centre, sides = _centre_and_sides(motion.bounds_xyxy)
         return (np.tile(centre, 2) + self.box_in_bounds * np.tile(sides, 2)).astype(np.float32)
+
+    def follow(self, seen: Observation, bounds_xyxy: np.ndarray, stamp_ns: int) -> None:
+        """Take up one more image."""
+        self.motion = self.motion.continued(bounds_xyxy, stamp_ns)
+        self.observation = seen
+        self.stamp_ns = stamp_ns
+        self.age_frames += 1
+        self.detected = False
+        self.course.append(self.motion)
+        while len(self.course) > 1 and stamp_ns - self.course[1].stamp_ns >= COURSE_S * 1e9:
+            self.course.popleft()
+
+    def motion_at(self, box_xyxy: np.ndarray) -> Motion:
+        """Return the motion that had this box, a few images ago, or an even older one."""
+        for motion in reversed(self.course):
+            if np.array_equal(self.box_at(motion), box_xyxy):
+                return motion
+        return self.course[0] if self.course else self.motion
+
+    def strayed(self, bounds_xyxy: np.ndarray, stamp_ns: int) -> float:
+        """Return how far those bounds are from where its course leads by then, in face sizes."""
+        before = self.course[0] if self.course else self.motion
+        return before.distance(_centre_and_sides(bounds_xyxy)[0], stamp_ns)
 
 
 class Tracker:
@@ -138,6 +179,11 @@ class Tracker:
     def configure(self, config: PipelineConfig) -> None:
         """Take over new thresholds; tracks live on."""
         self._config = config
+
+    @property
+    def awaits_return(self) -> bool:
+        """Whether a face was lost so recently that it may come back."""
+        return bool(self._lost)
 
     def reset(self) -> None:
         """Forget all faces, those to be reunited too. Ids are not given twice all the same."""
@@ -172,25 +218,21 @@ class Tracker:
         observations : one for each of `active`, in its order; None where there was nothing to see
         image_hw : height and width, pixels
         """
-        continued: list[tuple[float, Track, Observation]] = []
+        continued: list[tuple[float, Track, Observation, np.ndarray]] = []
         for track, seen in zip(self.active, observations, strict=True):
             if seen is not None and self._believable(seen, image_hw, track.motion):
-                centre, _ = _centre_and_sides(_bounds(seen.landmarks))
-                continued.append((track.motion.distance(centre, stamp_ns), track, seen))
+                bounds = _bounds(seen.landmarks)
+                continued.append((track.strayed(bounds, stamp_ns), track, seen, bounds))
             else:
-                self._lost.append(track)
+                self._lose(track, stamp_ns)
         self.active = []
-        # Two tracks on one face: the one that had to jump farther has lost its own.
-        for _, track, seen in sorted(continued, key=lambda entry: (entry[0], -entry[1].age_frames)):
-            bounds = _bounds(seen.landmarks)
+        # Two tracks on one face: the one that is farther off its course has lost its own.
+        continued.sort(key=lambda entry: (entry[0], -entry[1].age_frames))
+        for _, track, seen, bounds in continued:
             if self._follows(bounds):
-                self._lost.append(track)
+                self._lose(track, stamp_ns)
             else:
-                track.motion = track.motion.continued(bounds, stamp_ns)
-                track.observation = seen
-                track.stamp_ns = stamp_ns
-                track.age_frames += 1
-                track.detected = False
+                track.follow(seen, bounds, stamp_ns)
                 self.active.append(track)
         self.active.sort(key=lambda track: track.id)
 
@@ -202,7 +244,7 @@ class Tracker:
         Parameters
         ----------
         detections : of the frame that was searched; faint ones still confirm a track
-        threshold : least score of a new face
+        threshold : least score of a new face; a fainter one may be a lost face that comes back
         boxes_by_id : (4,) boxes of the tracks in the frame that was searched, pixels
 
         Returns
@@ -226,19 +268,18 @@ class Tracker:
             confirmed.add(track.id)
             track.score = float(detections.scores[index])
             track.searches_without_face = 0
-            track.sure_motion = track.motion
+            track.sure_motion = track.motion_at(boxes_by_id[track.id])
         for track in list(self.active):
             if track.id in boxes_by_id and track.id not in confirmed:
                 track.searches_without_face += 1
                 if track.searches_without_face >= SEARCHES_WITHOUT_FACE:
                     self.active.remove(track)
-                    self._lost.append(track)
-                    track.motion = track.sure_motion
+                    self._lose(track, track.stamp_ns)
         new = [
             index
             for index, box in enumerate(detections.boxes_xyxy)
             if index not in claimed
-            and detections.scores[index] >= threshold
+            and (detections.scores[index] >= threshold or self._is_awaited(box))
             and all(_iou(track.box_xyxy, box) < SAME_FACE_IOU for track in self.active)
         ]
         return new[: max(0, self._config.max_faces - len(self.active))]
@@ -251,19 +292,51 @@ class Tracker:
         stamp_ns: int,
         image_hw: tuple[int, int],
     ) -> None:
-        """Begin a track at a detection, under its old id if it is a face that was lost.
+        """Begin one track; see :meth:`add_all`."""
+        self.add_all([(box_xyxy, score, observation)], stamp_ns, image_hw)
 
-        Nothing happens if the fit is no face, or is one that is followed already.
+    def add_all(
+        self,
+        found: Sequence[tuple[np.ndarray, float, Observation | None]],
+        stamp_ns: int,
+        image_hw: tuple[int, int],
+    ) -> None:
+        """Begin tracks at detections, under their old ids where they are faces that were lost.
+
+        What is no face, or is one that is followed already, is left out.
+
+        Parameters
+        ----------
+        found : (4,) box, score and fit of each, best first
         """
-        if observation is None or not self._believable(observation, image_hw, None):
-            return
-        bounds = _bounds(observation.landmarks)
-        if self._follows(bounds):
-            return
+        new: list[tuple[np.ndarray, float, Observation, np.ndarray]] = []
+        for box_xyxy, score, observation in found:
+            if observation is None or not self._believable(observation, image_hw, None):
+                continue
+            bounds = _bounds(observation.landmarks)
+            if not self._follows(bounds, [others for *_, others in new]):
+                new.append((box_xyxy, score, observation, bounds))
+        known = self._reunited([bounds for *_, bounds in new], stamp_ns)
+        for (box_xyxy, score, observation, bounds), lost in zip(new, known, strict=True):
+            self._begin(box_xyxy, score, observation, bounds, stamp_ns, lost)
+
+    def _begin(
+        self,
+        box_xyxy: np.ndarray,
+        score: float,
+        observation: Observation,
+        bounds: np.ndarray,
+        stamp_ns: int,
+        known: Track | None,
+    ) -> None:
         centre, sides = _centre_and_sides(bounds)
-        known = self._lost_near(bounds, stamp_ns)
         if known is None:
             self._ids_given += 1
+        elif known in self._lost:
+            self._lost.remove(known)
+        else:
+            self.active.remove(known)
+            known.motion = known.sure_motion
         velocity_px_s = known.motion.velocity_px_s if known else np.zeros(2)
         motion = Motion(stamp_ns, bounds, velocity_px_s)
         self.active.append(
@@ -277,10 +350,16 @@ class Tracker:
                 box_in_bounds=(box_xyxy - np.tile(centre, 2)) / np.tile(sides, 2),
                 motion=motion,
                 sure_motion=motion,
+                # What came back may prove to be another face: its old course is kept for a while.
+                course=deque([known.motion, motion] if known else [motion]),
             )
         )
-        if known:
-            self._lost.remove(known)
+
+    def _lose(self, track: Track, stamp_ns: int) -> None:
+        """Remember a face that is gone, with the last motion that was surely its own."""
+        found_lately = stamp_ns - track.sure_motion.stamp_ns <= SURE_S * 1e9
+        track.motion = track.sure_motion if found_lately else track.course[0]
+        self._lost.append(track)
 
     def _believable(
         self, seen: Observation, image_hw: tuple[int, int], previous: Motion | None
@@ -299,21 +378,54 @@ class Tracker:
             return False
         return previous is None or 1 / SIZE_JUMP < size / previous.size < SIZE_JUMP
 
-    def _follows(self, bounds: np.ndarray) -> bool:
-        return any(_iou(bounds, track.motion.bounds_xyxy) > DUPLICATE_IOU for track in self.active)
+    def _follows(self, bounds: np.ndarray, others: Sequence[np.ndarray] = ()) -> bool:
+        followed = [*(track.motion.bounds_xyxy for track in self.active), *others]
+        return any(_iou(bounds, other) > DUPLICATE_IOU for other in followed)
 
-    def _lost_near(self, bounds: np.ndarray, stamp_ns: int) -> Track | None:
-        seen = Motion(stamp_ns, bounds, np.zeros(2))
-        centre, _ = _centre_and_sides(bounds)
-        nearest, least = None, np.inf
-        for track in self._lost:
-            if not 1 / SIZE_JUMP < seen.size / track.motion.size < SIZE_JUMP:
-                continue
-            seconds = (stamp_ns - track.stamp_ns) * 1e-9
-            distance = track.motion.distance(centre, stamp_ns)
-            if distance < REUNION_SIZES + REUNION_SIZES_PER_S * seconds and distance < least:
-                nearest, least = track, distance
-        return nearest
+    def _awaited(self) -> list[tuple[Track, Motion]]:
+        """Faces that may come back, each with the motion that was surely its own."""
+        lost = [(track, track.motion) for track in self._lost]
+        return lost + [(track, track.sure_motion) for track in self.active if track.doubted]
+
+    def _is_awaited(self, box_xyxy: np.ndarray) -> bool:
+        """Whether an awaited face may have come back there."""
+        now_ns = self._stamp_ns or 0
+        return any(
+            _reunion_cost(box_xyxy, track.box_at(motion), motion, now_ns) < np.inf
+            for track, motion in self._awaited()
+        )
+
+    def _reunited(self, bounds: Sequence[np.ndarray], stamp_ns: int) -> list[Track | None]:
+        """Return the awaited track of each face, or None: the choice that moves all the least."""
+        awaited = self._awaited()
+        costs = np.array(
+            [
+                [_reunion_cost(seen, motion.bounds_xyxy, motion, stamp_ns) for _, motion in awaited]
+                for seen in bounds
+            ]
+        ).reshape(len(bounds), len(awaited))
+        reunited: list[Track | None] = [None] * len(bounds)
+        # A pair that cannot be costs more than all others together, so that no other is given up.
+        rows, columns = linear_sum_assignment(np.minimum(costs, 1e6))
+        for row, column in zip(rows, columns, strict=True):
+            if costs[row, column] < np.inf:
+                reunited[row] = awaited[column][0]
+        return reunited
+
+
+def _reunion_cost(
+    seen_xyxy: np.ndarray, was_xyxy: np.ndarray, motion: Motion, stamp_ns: int
+) -> float:
+    """Distance from where a face is expected, in face sizes; infinite if it cannot be the same."""
+    seen, seen_sides = _centre_and_sides(seen_xyxy)
+    was, was_sides = _centre_and_sides(was_xyxy)
+    ratio = float(np.sqrt(seen_sides.prod() / was_sides.prod()))
+    if not 1 / SIZE_JUMP < ratio < SIZE_JUMP:
+        return np.inf
+    seconds = (stamp_ns - motion.stamp_ns) * 1e-9
+    missed = np.linalg.norm(seen - was - motion.velocity_px_s * seconds)
+    distance = float(missed / np.sqrt(was_sides.prod()))
+    return distance if distance < REUNION_SIZES + REUNION_SIZES_PER_S * seconds else np.inf
 
 
 def _bounds(landmarks: np.ndarray) -> np.ndarray:
