@@ -171,6 +171,43 @@ def test_of_equally_near_faces_the_first_stays():
     assert set(np.unique(buffer.face)) == {-1, 0}
 
 
+@pytest.mark.parametrize("tiny_first", [True, False])
+def test_of_equally_near_triangles_the_first_stays(tiny_first):
+    """Whatever their sizes, which decide by which path they are drawn."""
+    large = square(0, 0, 12, 12, 2.0)
+    tiny = np.float32([[4.6, 4.6, 2.0], [5.6, 4.6, 2.0], [4.6, 5.6, 2.0]])
+    middle = np.float32([[3.6, 3.6, 2.0], [5.6, 3.6, 2.0], [3.6, 5.6, 2.0]])
+    shapes = [large[[0, 1, 2]], middle, tiny][:: -1 if tiny_first else 1]
+    buffer = VisibilityBuffer(12, 12)
+    buffer.draw(np.vstack(shapes), MeshTopology(np.arange(9).reshape(3, 3), 9))
+    above_diagonal = buffer.triangle[4, 5], buffer.triangle[5, 5]
+    assert above_diagonal == ((1, 0) if tiny_first else (0, 0))
+    assert buffer.triangle[3, 8] == (2 if tiny_first else 0)
+
+
+@given(seed=seeds, reach_px=st.sampled_from([5, 300, 4000, 30000, 10**6]))
+@settings(max_examples=60, deadline=None)
+def test_a_fan_seen_through_a_keyhole_has_no_gaps(seed, reach_px):
+    """Large triangles that an image of 3x3 pixels clips to small boxes, edges through centres."""
+    rng = np.random.default_rng(seed)
+    ring = rng.integers(-reach_px, reach_px + 1, (24, 2))
+    ring = np.vstack([ring, [[9, 0], [0, 9], [-9, 0], [0, -9]]])
+    ring = ring[np.abs(ring).max(axis=1) > 3]
+    angles = np.arctan2(ring[:, 1], ring[:, 0])
+    ring = ring[np.unique(np.round(angles, 9), return_index=True)[1]]
+    vertices = np.zeros((len(ring) + 1, 3), np.float32)
+    vertices[1:, :2] = ring
+    vertices[:, :2] += 1
+    corners = 1 + np.arange(len(ring))
+    count = np.zeros((3, 3), int)
+    for a, b in zip(corners, np.roll(corners, -1), strict=True):
+        buffer = VisibilityBuffer(3, 3)
+        buffer.draw(vertices, MeshTopology([[0, a, b]], len(vertices)))
+        count += buffer.face == 0
+    # Pixels more than 1.5 px inside the polygon belong to exactly one triangle.
+    assert (count == 1).all()
+
+
 def test_faces_that_cross_meet_where_their_depths_do():
     slope = square(0, 0, 20, 20, 0.0)
     slope[:, 2] = slope[:, 0] - 9.75
