@@ -22,7 +22,8 @@ class Option:
     ----------
     description : one sentence, with the unit
     minimum, maximum : inclusive range of a number, or None
-    choices : the allowed values of a string (of each entry, for a comma-separated list), or empty
+    choices : the allowed values of a string, or empty
+    several : whether several choices may be given, separated by commas
     runtime : whether it may change while the pipeline runs
     """
 
@@ -30,6 +31,7 @@ class Option:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
+    several: bool = False
     runtime: bool = False
 
 
@@ -63,7 +65,7 @@ def check_value(name: str, value: Any, default: Any, about: Option) -> Any:
     if about.maximum is not None and value > about.maximum:
         raise ConfigError(f"{name}={value!r}: must be at most {about.maximum:g}")
     if about.choices:
-        for entry in value.split(","):
+        for entry in value.split(",") if about.several else [value]:
             if entry not in about.choices:
                 raise ConfigError(
                     f"{name}={value!r}: {entry!r} is not one of {', '.join(about.choices)}"

@@ -42,6 +42,7 @@ class FaceNodeConfig(CheckedConfig):
         "What is drawn on 'faces/overlay', separated by commas.",
         choices=OVERLAY_PARTS,
         several=True,
+        several=True,
         runtime=True,
     )
     diagnostics_period_s: float = option(

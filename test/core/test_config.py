@@ -21,6 +21,7 @@ def test_every_setting_is_described_and_its_default_allowed():
         ({"max_faces": True}, ["max_faces=True", "expected int"]),
         ({"max_faces": 2.0}, ["max_faces=2.0", "expected int"]),
         ({"detection_threshold": float("nan")}, ["detection_threshold", "not a number"]),
+        ({"smoothing": "none,window"}, ["smoothing", "none,window"]),
         ({"smoothing": "kalman"}, ["smoothing", "kalman", "one-euro"]),
     ],
 )
