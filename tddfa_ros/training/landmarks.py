@@ -137,10 +137,12 @@ def _clamped_barycentric(
     ab, ac, ap = b - a, c - a, point - a
     d00, d01, d11 = (ab * ab).sum(1), (ab * ac).sum(1), (ac * ac).sum(1)
     d20, d21 = (ap * ab).sum(1), (ap * ac).sum(1)
-    det = np.maximum(d00 * d11 - d01 * d01, 1e-18)
+    det = d00 * d11 - d01 * d01
+    flat = det <= 1e-10 * d00 * d11  # no area: the nearest point lies on an edge
+    det = np.where(flat, 1, det)
     v, w = (d11 * d20 - d01 * d21) / det, (d00 * d21 - d01 * d20) / det
     inside = np.stack([1 - v - w, v, w], axis=1)
-    valid = (inside >= 0).all(axis=1)
+    valid = (inside >= 0).all(axis=1) & ~flat
     corners = (a, b, c)
     for i, j in ((0, 1), (1, 2), (2, 0)):
         edge = corners[j] - corners[i]

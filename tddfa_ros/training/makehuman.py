@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tddfa_ros.core.errors import ModelSetError
+from tddfa_ros.core.array_file import read_bounded, read_npz
+from tddfa_ros.core.errors import ModelSetError, UnsafeFileError
 
 ETHNICITIES = ("african", "asian", "caucasian")
 SEXES = ("female", "male")
@@ -15,6 +16,8 @@ SEXES = ("female", "male")
 SKIN, EYE, TEETH, MOUTH = 0, 1, 2, 3
 """Materials of the rig's faces; the mouth's lining and the tongue share one."""
 
+_MOST_BYTES = 20_000_000
+"""Of the head's file."""
 TEETH_PUSHED_BACK = 0.03
 """The base mesh's teeth pierce closed lips by this much, in MakeHuman units."""
 
@@ -68,9 +71,8 @@ def load(path: str | Path) -> MakeHumanHead:
         The file is missing or lacks an array.
     """
     try:
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {name: data[name] for name in data.files}
-    except (OSError, ValueError) as error:
+        arrays = read_npz(read_bounded(Path(path), _MOST_BYTES), str(path), 20 * _MOST_BYTES)
+    except (OSError, UnsafeFileError) as error:
         raise ModelSetError(f"cannot read the MakeHuman head {path}: {error}") from error
     missing = {"vertices", "uv", "quads", "quads_uv", "quad_group", "target_names"} - set(arrays)
     if missing:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tddfa_ros.core.errors import ModelSetError
+from tddfa_ros.core.array_file import read_bounded, read_npz
+from tddfa_ros.core.errors import ModelSetError, UnsafeFileError
 from tddfa_ros.training import expressions, landmarks
 from tddfa_ros.training.adults import AdultSampler, align
 from tddfa_ros.training.landmarks import SurfacePoints
@@ -25,6 +26,8 @@ RIG_SHAPES = 64
 EYE_DISTANCE_M = 0.063
 """Distance of the pupils of the average adult."""
 
+_MOST_BYTES = 20_000_000
+"""Of a rig's file."""
 _FACE_WEIGHT, _HEAD_WEIGHT = 1.0, 0.25
 """Weights of face and rest of the head in the principal components."""
 
@@ -199,9 +202,8 @@ def load(path: str | Path) -> Rig:
         Missing, damaged or of another format.
     """
     try:
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {name: data[name] for name in data.files}
-    except (OSError, ValueError) as error:
+        arrays = read_npz(read_bounded(Path(path), _MOST_BYTES), str(path), 20 * _MOST_BYTES)
+    except (OSError, UnsafeFileError) as error:
         raise ModelSetError(f"cannot read the rig {path}: {error}") from error
     missing = {f.name for f in fields(Rig)} - set(arrays)
     if missing:

@@ -1,0 +1,49 @@
+"""The rig of the tests: the committed one, else a coarse one from the MakeHuman head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tddfa_ros.core.face_model import FaceModel
+from tddfa_ros.training import face_region, makehuman
+from tddfa_ros.training import rig as rig_file
+
+
+@pytest.fixture(scope="session")
+def head_file(shared: Path) -> Path:
+    return shared / "makehuman" / "makehuman_head_cc0.npz"
+
+
+@pytest.fixture(scope="session")
+def head(head_file: Path) -> makehuman.MakeHumanHead:
+    return makehuman.load(head_file)
+
+
+@pytest.fixture(scope="session")
+def rig_path(
+    repository: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    committed = repository / "models" / "embedded" / "rig.npz"
+    if committed.exists():
+        return committed
+    path = tmp_path_factory.mktemp("rig") / "rig.npz"
+    rig_file.save(rig_file.build(request.getfixturevalue("head"), samples=120), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def rig(rig_path: Path) -> rig_file.Rig:
+    return rig_file.load(rig_path)
+
+
+@pytest.fixture(scope="session")
+def face_model(rig: rig_file.Rig) -> FaceModel:
+    return face_region.build(rig)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20)

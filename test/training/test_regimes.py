@@ -1,0 +1,157 @@
+"""Losses and regimes on problems with a known answer."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch", reason="training needs PyTorch")
+
+from tddfa_ros.training import meta_joint, parameter_costs, short_video  # noqa: E402
+from tddfa_ros.training.short_video import Motion  # noqa: E402
+
+
+def random_problem(seed, faces=5, vertices=40, components=7):
+    rng = np.random.default_rng(seed)
+    face = parameter_costs.LinearFace(
+        torch.tensor(rng.normal(size=(vertices, 3))),
+        torch.tensor(rng.normal(size=(components, vertices, 3))),
+    )
+    truth = torch.tensor(rng.normal(size=(faces, 12 + components)))
+    for k in range(faces):
+        q, r = np.linalg.qr(rng.normal(size=(3, 3)))
+        camera = np.column_stack(
+            [rng.uniform(0.3, 4) * q * np.sign(np.diag(r)), rng.normal(size=3)]
+        )
+        truth[k, :12] = torch.tensor(camera.ravel())
+    params = truth + torch.tensor(rng.normal(size=truth.shape)) * rng.uniform(0.01, 2)
+    return face, params, truth
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_fast_wpdc_equals_wpdc(seed):
+    face, params, truth = random_problem(seed)
+    slow = parameter_costs.wpdc_weights(face, params, truth)
+    fast = parameter_costs.fast_wpdc_weights(face, params, truth)
+    assert float((slow - fast).abs().max()) < 1e-6
+    assert float(slow.max()) == pytest.approx(1)
+
+
+def test_vertex_cost_of_a_pure_shift_is_its_square():
+    face, _, truth = random_problem(1)
+    shifted = truth.clone()
+    shifted[:, [3, 7, 11]] += torch.tensor([1.0, 2.0, -2.0], dtype=torch.float64)
+    assert float(parameter_costs.vertex_distance_cost(face, shifted, truth)) == pytest.approx(9)
+
+
+def test_weighted_cost_by_hand():
+    params = torch.tensor([[1.0, 2.0], [0.0, 1.0]])
+    weights = torch.tensor([[1.0, 0.5], [1.0, 0.25]])
+    cost = parameter_costs.weighted_parameter_cost(params, torch.zeros(2, 2), weights)
+    assert float(cost) == pytest.approx((1 + 2 + 0.25) / 2)
+
+
+def test_vanilla_joint_balances_the_two_and_its_gradient_has_both():
+    weighted = torch.tensor(4.0, requires_grad=True)
+    vertex = torch.tensor(100.0, requires_grad=True)
+    joint = parameter_costs.vanilla_joint(weighted, vertex, 0.25)
+    joint.backward()
+    assert float(joint) == pytest.approx(4.0)
+    assert float(weighted.grad) == pytest.approx(0.25)
+    assert float(vertex.grad) == pytest.approx(0.75 * 4 / 100)
+
+
+class Point(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.at = torch.nn.Parameter(torch.tensor(5.0))
+
+
+def test_meta_joint_keeps_the_loss_whose_steps_end_best():
+    def good(net, batch):
+        return (net.at - batch) ** 2
+
+    def bad(net, batch):
+        return (net.at - 20 * batch - 30) ** 2
+
+    def test_error(net, goal):
+        return (net.at - goal).abs()
+
+    net = Point()
+    optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.5)
+    kept = meta_joint.look_ahead(net, optimizer, (bad, good), [1.0, 1.0, 1.0], test_error, 1.0)
+    alone = Point()
+    alone_optimizer = torch.optim.SGD(alone.parameters(), 0.1, momentum=0.5)
+    for _ in range(3):
+        alone_optimizer.zero_grad()
+        good(alone, 1.0).backward()
+        alone_optimizer.step()
+    assert kept == 1
+    assert float(net.at) == pytest.approx(float(alone.at))
+    state = optimizer.state_dict()["state"][0]["momentum_buffer"]
+    expected = alone_optimizer.state_dict()["state"][0]["momentum_buffer"]
+    assert float(state) == pytest.approx(float(expected))
+
+
+POINTS = np.array([[40, 50, 10], [80, 50, -5], [60, 60, 30], [45, 85, 12], [75, 85, 8]], float)
+CENTRE = np.array([59.5, 59.5])
+
+
+def test_no_motion_changes_nothing(rng):
+    still = rng.integers(0, 256, (120, 120, 3)).astype(np.uint8)
+    picture, points = short_video.frame(rng, still, POINTS, Motion())
+    np.testing.assert_array_equal(picture, still)
+    np.testing.assert_allclose(points, POINTS, atol=1e-5)
+
+
+def test_motion_in_the_plane_is_a_similarity():
+    motion = Motion(scale=1.1, roll_rad=0.2, shift_px=(3, -2))
+    moved = short_video.moved_points(POINTS, motion, CENTRE)
+    offset = (POINTS[:, :2] - CENTRE) @ np.array(
+        [[np.cos(0.2), np.sin(0.2)], [-np.sin(0.2), np.cos(0.2)]]
+    )
+    np.testing.assert_allclose(moved[:, :2], 1.1 * offset + CENTRE + [3, -2], atol=1e-4)
+    np.testing.assert_allclose(moved[:, 2], 1.1 * POINTS[:, 2], atol=1e-4)
+
+
+def test_motion_out_of_the_plane_keeps_distances_in_space():
+    moved = short_video.moved_points(POINTS, Motion(yaw_rad=0.3, pitch_rad=-0.2), CENTRE)
+    before = np.linalg.norm(POINTS[:, None] - POINTS[None], axis=2)
+    after = np.linalg.norm(moved[:, None] - moved[None], axis=2)
+    np.testing.assert_allclose(after, before, atol=1e-4)
+    near, far = POINTS[:, 2].argmax(), POINTS[:, 2].argmin()
+    turned = short_video.moved_points(POINTS, Motion(yaw_rad=0.1), CENTRE) - POINTS
+    assert turned[near, 0] > turned[far, 0]
+
+
+@pytest.mark.parametrize(
+    "motion", [Motion(shift_px=(6, -4)), Motion(roll_rad=0.15, scale=1.05), Motion(yaw_rad=0.12)]
+)
+def test_the_picture_follows_its_points(motion, rng):
+    for spot in range(len(POINTS)):
+        still = np.zeros((120, 120, 3), np.uint8)
+        x, y = POINTS[spot, :2].astype(int)
+        still[y - 2 : y + 3, x - 2 : x + 3] = 255
+        picture, points = short_video.frame(rng, still, POINTS, motion)
+        weight = picture[..., 0].astype(float)
+        yy, xx = np.mgrid[:120, :120]
+        found = np.array([(weight * xx).sum(), (weight * yy).sum()]) / weight.sum()
+        assert np.linalg.norm(found - points[spot, :2]) < 1.0
+
+
+def test_stability_loss_sees_trembling_and_not_bias():
+    rng = np.random.default_rng(0)
+    truth = torch.tensor(rng.uniform(0, 100, (1, 6, 68, 3)))
+    assert float(short_video.stability_loss(truth + 7.0, truth)) == pytest.approx(0, abs=1e-12)
+    trembling = truth + torch.tensor([1.0, -1.0] * 3).view(1, 6, 1, 1)
+    assert float(short_video.stability_loss(trembling, truth)) > 0.02
+
+
+def test_clips_begin_with_the_still(rng):
+    motions = short_video.draw_motions(rng, 5)
+    assert len(motions) == 5
+    assert motions[0].scale == 1
+    assert motions[0].shift_px == (0, 0)
+    assert motions[0].blur_px == 0
+    rolls = [m.roll_rad for m in motions]
+    np.testing.assert_allclose(np.diff(rolls), np.diff(rolls)[0])
