@@ -13,6 +13,7 @@ from tddfa_ros.nodes.marker_messages import (
     label_marker,
     landmark_marker,
     mesh_marker,
+    mesh_removed,
     removed,
 )
 
@@ -39,6 +40,7 @@ class FaceMarkers:
         self._numbers: dict[str, int] = {}
         self._numbers_given = 0
         self._sent_ns: int | None = None
+        self._mesh_shown = False
 
     def due(self, stamp_ns: int) -> bool:
         """Whether the image of that stamp gets markers."""
@@ -52,6 +54,9 @@ class FaceMarkers:
         seen = {face.id: i for i, face in enumerate(frame.result.faces) if frame.placed[i]}
         gone = [face_id for face_id in self._numbers if face_id not in seen]
         shapes = [shape for face_id in gone for shape in removed(self._numbers.pop(face_id))]
+        if self.mesh == "none" and self._mesh_shown:
+            shapes += [mesh_removed(number) for number in self._numbers.values()]
+        self._mesh_shown = self.mesh != "none"
         for face_id, index in seen.items():
             if face_id not in self._numbers:
                 self._numbers[face_id] = self._numbers_given

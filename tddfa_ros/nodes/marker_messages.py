@@ -111,6 +111,11 @@ def removed(number: int) -> list[MarkerShape]:
     return [MarkerShape(name, number, action=Marker.DELETE) for name in NAMESPACES]
 
 
+def mesh_removed(number: int) -> MarkerShape:
+    """Delete the mesh of one face."""
+    return MarkerShape("mesh", number, action=Marker.DELETE)
+
+
 def all_removed() -> list[MarkerShape]:
     """Delete everything of all faces."""
     return [MarkerShape("", 0, action=Marker.DELETEALL)]

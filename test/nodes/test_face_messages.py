@@ -9,7 +9,14 @@ from rclpy.serialization import deserialize_message, serialize_message
 from tddfa_msgs.msg import Face as FaceMessage
 from tddfa_msgs.msg import FaceArray
 from tddfa_ros.core.expression import eye_mouth_openness
-from tddfa_ros.core.types import Face, FrameResult, HeadPose, MorphableParams, TrackState
+from tddfa_ros.core.types import (
+    Face,
+    FrameResult,
+    HeadPose,
+    MetricPose,
+    MorphableParams,
+    TrackState,
+)
 from tddfa_ros.nodes.face_messages import (
     face_array,
     face_message,
@@ -141,3 +148,26 @@ def test_fields_pass_ros_own_checks(monkeypatch):
     face_message(a_face(), "a set")
     with pytest.raises(AssertionError):
         face_message(a_face(id=3), "a set")
+
+
+def test_a_metric_pose_and_none():
+    rng = np.random.default_rng(4)
+    upright = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, -1.0], [-1.0, 0.0, 0.0]])
+    pose = MetricPose(upright, np.array([0.1, -0.2, 1.5]), rng.normal(size=(6, 6)), 0.5)
+    faces = (a_face(0), a_face(1))
+    result = FrameResult(0, 0, 480, 640, faces)
+    message = face_array(
+        result,
+        ImageHeader(1, 2, "lens"),
+        model_set="a set",
+        processing_time_s=0.0,
+        frames_dropped=0,
+        metric_poses=(pose, None),
+    )
+    placed, unplaced = through_the_wire(message).faces
+    assert placed.has_metric_pose
+    assert not unplaced.has_metric_pose
+    position, turn = placed.metric_pose.pose.position, placed.metric_pose.pose.orientation
+    assert (position.x, position.y, position.z) == (0.1, -0.2, 1.5)
+    assert (turn.x, turn.y, turn.z, turn.w) == pytest.approx((0.5, 0.5, -0.5, 0.5))
+    np.testing.assert_array_equal(placed.metric_pose.covariance, pose.covariance.ravel())

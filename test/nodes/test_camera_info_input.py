@@ -1,0 +1,134 @@
+"""The camera of the images, from messages on a real topic."""
+
+import numpy as np
+import pytest
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo
+
+from tddfa_ros.nodes.camera_info_input import CameraInfoInput
+
+K = [500.0, 0.0, 320.0, 0.0, 510.0, 240.0, 0.0, 0.0, 1.0]
+P = [480.0, 0.0, 310.0, 0.0, 0.0, 490.0, 250.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+
+
+def calibration(**changes):
+    fields = {"height": 480, "width": 640, "distortion_model": "plumb_bob", "k": K, "p": P}
+    return CameraInfo(**(fields | {"d": [0.1, 0.0, 0.0, 0.0, 0.0]} | changes))
+
+
+class Log:
+    def __init__(self):
+        self.lines = []
+
+    def warning(self, text):
+        self.lines.append(text)
+
+
+@pytest.fixture
+def cameras(plain_node):
+    cameras = CameraInfoInput(plain_node)
+    cameras._log = Log()
+    cameras.start()
+    yield cameras
+    cameras.stop()
+
+
+@pytest.fixture
+def send(plain_node, cameras):
+    """Publish messages, and spin until the last has come."""
+    executor = SingleThreadedExecutor()
+    executor.add_node(plain_node)
+    publisher = plain_node.create_publisher(CameraInfo, "camera_info", 1)
+
+    def send(message):
+        for _ in range(200):
+            publisher.publish(message)
+            executor.spin_once(0.05)
+            if cameras._message == message:
+                return
+        pytest.fail("no message came")
+
+    yield send
+    executor.shutdown()
+
+
+def test_raw_and_rectified_images(cameras, send):
+    send(calibration())
+    raw = cameras.camera(480, 640, rectified=False)
+    np.testing.assert_array_equal(raw.matrix.ravel(), K)
+    np.testing.assert_array_equal(raw.distortion, [0.1, 0, 0, 0, 0])
+    rectified = cameras.camera(480, 640, rectified=True)
+    np.testing.assert_array_equal(rectified.matrix, np.reshape(P, (3, 4))[:, :3])
+    assert len(rectified.distortion) == 0
+    assert cameras._log.lines == []
+
+
+def test_an_image_of_half_the_size(cameras, send):
+    send(calibration())
+    camera = cameras.camera(240, 320, rectified=False)
+    assert (camera.height, camera.width) == (240, 320)
+    assert camera.matrix[0, 0] == 250
+    assert cameras.camera(240, 320, rectified=False) is camera
+
+
+def test_the_newest_message_holds(cameras, send):
+    send(calibration())
+    send(calibration(k=[600.0, *K[1:]]))
+    assert cameras.camera(480, 640, rectified=False).matrix[0, 0] == 600
+
+
+def test_an_uncalibrated_camera_is_one_line(cameras, send):
+    send(calibration(k=[0.0] * 9))
+    for _ in range(3):
+        assert cameras.camera(480, 640, rectified=False) is None
+    (line,) = cameras._log.lines
+    assert "uncalibrated: no metric pose, no TF" in line
+
+
+def test_a_bad_calibration_is_one_line_until_it_is_good(cameras, send):
+    bad = calibration(distortion_model="magic")
+    for _ in range(2):
+        send(bad)
+        assert cameras.camera(480, 640, rectified=False) is None
+        assert cameras.camera(240, 320, rectified=False) is None
+    (line,) = cameras._log.lines
+    assert "magic" in line
+    send(calibration())
+    assert cameras.camera(480, 640, rectified=False) is not None
+    send(bad)
+    assert cameras.camera(480, 640, rectified=False) is None
+    assert len(cameras._log.lines) == 2
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -500.0])
+def test_numbers_that_are_no_calibration(cameras, send, value):
+    # Its own equal, as NaN is not: compare by the rest.
+    message = calibration(k=[value, *K[1:]])
+    cameras._keep(message)
+    assert cameras.camera(480, 640, rectified=False) is None
+    assert len(cameras._log.lines) == 1
+
+
+def test_no_message_is_one_line_and_no_wait_without_a_publisher(cameras):
+    assert cameras.camera(480, 640, rectified=False) is None
+    assert cameras.camera(480, 640, rectified=False) is None
+    (line,) = cameras._log.lines
+    assert "/camera_info" in line
+
+
+@pytest.mark.parametrize("durability", list(DurabilityPolicy)[1:3])
+@pytest.mark.parametrize("reliability", list(ReliabilityPolicy)[1:3])
+def test_every_publisher_is_heard(plain_node, cameras, durability, reliability):
+    profile = QoSProfile(depth=1, durability=durability, reliability=reliability)
+    publisher = plain_node.create_publisher(CameraInfo, "camera_info", profile)
+    executor = SingleThreadedExecutor()
+    executor.add_node(plain_node)
+    for _ in range(200):
+        publisher.publish(calibration())
+        executor.spin_once(0.05)
+        if cameras.camera(480, 640, rectified=False) is not None:
+            break
+    else:
+        pytest.fail("not heard")
+    executor.shutdown()

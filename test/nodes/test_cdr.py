@@ -1,0 +1,66 @@
+"""CDR bytes of our own against rclpy's reading of them."""
+
+import numpy as np
+import pytest
+from geometry_msgs.msg import Polygon
+from hypothesis import given
+from hypothesis import strategies as st
+from rcl_interfaces.msg import Log
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+
+from tddfa_ros.nodes.cdr import CdrWriter
+
+UINT32 = st.integers(0, 2**32 - 1)
+
+
+@given(UINT32, st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), UINT32)
+def test_strings_and_numbers_are_aligned(nanosec, text, line):
+    writer = CdrWriter()
+    writer.numbers("i", -3)
+    writer.numbers("I", nanosec)
+    writer.numbers("B", 20)
+    for string in (text, "msg", ""):
+        writer.string(string)
+    writer.string("f")
+    writer.numbers("I", line)
+    message = deserialize_message(writer.finish(), Log)
+    assert (message.stamp.sec, message.stamp.nanosec, message.level) == (-3, nanosec, 20)
+    assert (message.name, message.msg, message.file) == (text, "msg", "")
+    assert (message.function, message.line) == ("f", line)
+
+
+@given(st.lists(st.floats(width=64, allow_nan=False), max_size=5), st.text("ab", max_size=9))
+def test_sequences_of_doubles_are_aligned_to_eight_bytes(values, name):
+    writer = CdrWriter()
+    writer.numbers("i", 0, 0)
+    writer.string("")
+    writer.numbers("I", 1)
+    writer.string(name)
+    for sequence in (values, [], values):
+        writer.sequence(np.array(sequence, np.float64))
+    message = deserialize_message(writer.finish(), JointState)
+    assert list(message.name) == [name]
+    assert list(message.position) == list(message.effort) == values
+    assert len(message.velocity) == 0
+
+
+def test_rows_are_messages():
+    rows = np.arange(12, dtype=np.float32).reshape(4, 3)
+    for given_rows in (rows, np.asfortranarray(rows)):
+        writer = CdrWriter()
+        writer.sequence(given_rows)
+        message = deserialize_message(writer.finish(), Polygon)
+        np.testing.assert_array_equal([(p.x, p.y, p.z) for p in message.points], rows)
+
+
+def test_text_that_is_not_ascii():
+    writer = CdrWriter()
+    writer.string("Gesicht ä 顔")
+    assert deserialize_message(writer.finish(), String).data == "Gesicht ä 顔"
+
+
+def test_big_endian_rows_are_refused():
+    with pytest.raises(ValueError, match="little-endian"):
+        CdrWriter().sequence(np.zeros(3, ">f4"))
