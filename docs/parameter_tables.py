@@ -1,6 +1,7 @@
 """Parameter tables of the README, made from the code that declares the parameters.
 
-``python docs/parameter_tables.py`` rewrites them in place; a test fails until that is done.
+``python -m docs.parameter_tables`` in the repository's root rewrites them in place; a test fails
+until that is done.
 """
 
 from __future__ import annotations

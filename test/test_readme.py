@@ -37,7 +37,7 @@ def load_script(path: Path):
 def test_parameter_tables_are_those_of_the_code():
     pytest.importorskip("rclpy", reason="nodes need ROS")
     script = load_script(REPOSITORY / "docs" / "parameter_tables.py")
-    assert script.with_tables(TEXT) == TEXT, "run `python docs/parameter_tables.py`"
+    assert script.with_tables(TEXT) == TEXT, "run `python -m docs.parameter_tables`"
 
 
 @pytest.mark.parametrize("command", commands("python -m tddfa_ros "))

@@ -19,8 +19,8 @@ from tddfa_ros.core.types import Face
 
 DEFAULT_TEXTURE_SIZE = 512
 JPEG_QUALITY = 95
-# Texels seen at a more grazing angle than acos of this show the background rather than the face.
-_LEAST_FACING = 0.3
+LEAST_FACING = 0.3
+"""Texels seen at a more grazing angle than acos of this show the background, not the face."""
 
 
 class Scene:
@@ -76,7 +76,7 @@ class Scene:
 
     def texture_bgra(self, face: int) -> np.ndarray:
         """(size, size, 4) uint8: what is seen of a face, and its other half where it is not."""
-        seen, _ = self.frame.texture(face, self.texture_size, least_facing=_LEAST_FACING)
+        seen, _ = self.frame.texture(face, self.texture_size, least_facing=LEAST_FACING)
         return texture.fill_mirrored(seen, self.renderer.mirror_map(self.texture_size))
 
     def mesh(self, face: int, *, with_texture: bool, with_colors: bool) -> mesh_io.FaceMesh:

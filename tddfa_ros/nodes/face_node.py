@@ -9,9 +9,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import SetBool, Trigger
 
+from tddfa_msgs.srv import ExportMesh
 from tddfa_ros.core import model_set
 from tddfa_ros.core.config import MetricConfig, PipelineConfig
 from tddfa_ros.core.errors import TddfaError
@@ -22,8 +24,12 @@ from tddfa_ros.nodes.face_node_config import FaceNodeConfig
 from tddfa_ros.nodes.face_outputs import FaceOutputs
 from tddfa_ros.nodes.face_worker import FaceWorker
 from tddfa_ros.nodes.image_input import ImageInput
+from tddfa_ros.nodes.mesh_export import MeshExporter
 from tddfa_ros.nodes.parameters import ConfigParameters
 from tddfa_ros.nodes.process import run_node
+
+# An export takes one while the other serves the images.
+CALLBACK_THREADS = 2
 
 _SUCCESS = TransitionCallbackReturn.SUCCESS
 _FAILURE = TransitionCallbackReturn.FAILURE
@@ -63,6 +69,7 @@ class FaceNode(LifecycleNode):
         self._images: ImageInput | None = None
         self._cameras: CameraInfoInput | None = None
         self._worker: FaceWorker | None = None
+        self._exporter: MeshExporter | None = None
         self._diagnostics: FaceDiagnostics | None = None
         self._enabled = True
         self._started = True
@@ -74,6 +81,12 @@ class FaceNode(LifecycleNode):
         )
         self.create_service(Trigger, "~/reset", self._on_reset)
         self.create_service(SetBool, "~/enable", self._on_enable)
+        self.create_service(
+            ExportMesh,
+            "~/export_mesh",
+            self._on_export,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+        )
 
     def start(self) -> bool:
         """Configure and activate, if the parameter ``autostart`` says so; False if that failed."""
@@ -109,6 +122,7 @@ class FaceNode(LifecycleNode):
             self.get_logger().error(f"cannot configure: {error}")
             return _FAILURE
         self._outputs = FaceOutputs(self, self._pipeline, configs)
+        self._exporter = MeshExporter(self._pipeline.model, config.export_dir, config.texture_size)
         self._images = ImageInput(self, config)
         self._cameras = CameraInfoInput(self)
         self._worker = FaceWorker(
@@ -183,10 +197,13 @@ class FaceNode(LifecycleNode):
         if self._pipeline is not None:
             self._pipeline.close()
         self._pipeline = self._outputs = self._images = self._cameras = self._worker = None
+        self._exporter = None
 
     def _apply(self, configs: Sequence[Any]) -> None:
         if self._worker is not None:
             self._worker.configure(tuple(configs))
+            *_, config = configs
+            self._exporter.configure(config.export_dir, config.texture_size)
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._worker is None:
@@ -208,10 +225,20 @@ class FaceNode(LifecycleNode):
         response.message = "processing images" if self._enabled else "images are not subscribed"
         return response
 
+    def _on_export(
+        self, request: ExportMesh.Request, response: ExportMesh.Response
+    ) -> ExportMesh.Response:
+        # Taken once: another thread may clean the node up meanwhile.
+        worker, exporter = self._worker, self._exporter
+        if worker is None or exporter is None:
+            response.message = "nothing to export: the node is not configured"
+            return response
+        return exporter.answer(worker.newest, request, response)
+
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until Ctrl-C; returns the exit code."""
-    return run_node(_started_node, args, node_name="face_node")
+    return run_node(_started_node, args, node_name="face_node", callback_threads=CALLBACK_THREADS)
 
 
 def _started_node() -> FaceNode:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tddfa_ros.core.config import CheckedConfig, option
-from tddfa_ros.core.draw import OVERLAY_PARTS
+from tddfa_ros.core.outputs import DEFAULT_TEXTURE_SIZE, OVERLAY_PARTS
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,21 @@ class FaceNodeConfig(CheckedConfig):
     )
     overlay: str = option(
         "landmarks,pose,box,id",
-        "What is drawn on 'faces/overlay', separated by commas.",
+        "What is drawn on 'faces/overlay', separated by commas, in that order.",
         choices=OVERLAY_PARTS,
         several=True,
-        several=True,
+        runtime=True,
+    )
+    texture_size: int = option(
+        DEFAULT_TEXTURE_SIZE,
+        "Texels a side of 'faces/texture' and of exported textures.",
+        minimum=256,
+        maximum=2048,
+        runtime=True,
+    )
+    export_dir: str = option(
+        "~/.ros/tddfa_ros",
+        "Folder below which '~/export_mesh' writes; made when needed.",
         runtime=True,
     )
     diagnostics_period_s: float = option(

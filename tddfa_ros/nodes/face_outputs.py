@@ -13,7 +13,6 @@ from sensor_msgs.msg import Image
 from tddfa_msgs.msg import FaceArray
 from tddfa_ros.core.calibration import Camera
 from tddfa_ros.core.config import MetricConfig, PipelineConfig
-from tddfa_ros.core.draw import draw_faces
 from tddfa_ros.core.metric_frame import MetricFrame, MetricFrames
 from tddfa_ros.core.outputs import Scene
 from tddfa_ros.core.pipeline import FacePipeline
@@ -24,6 +23,7 @@ from tddfa_ros.nodes.face_markers import FaceMarkers
 from tddfa_ros.nodes.face_messages import face_array
 from tddfa_ros.nodes.face_node_config import FaceNodeConfig
 from tddfa_ros.nodes.metric_outputs import MetricOutputs
+from tddfa_ros.nodes.picture_outputs import PictureOutputs
 from tddfa_ros.nodes.raw_image import ImageHeader, encode_image
 
 FACES_DEPTH = 10
@@ -55,6 +55,7 @@ class FaceOutputs:
         self._frames = MetricFrames(pipeline.model, metric_config)
         markers = FaceMarkers(pipeline.model.face_model, config.marker_rate, config.marker_mesh)
         self._metric = MetricOutputs(node, markers)
+        self._pictures = PictureOutputs(node, config.texture_size)
         self.configure(configs)
         faces_qos, image_qos = QoSProfile(depth=FACES_DEPTH), QoSProfile(depth=1)
         self._faces = node.create_lifecycle_publisher(FaceArray, "faces", faces_qos)
@@ -69,15 +70,21 @@ class FaceOutputs:
         self._frames.configure(metric_config)
         self._metric.markers.rate_hz = config.marker_rate
         self._metric.markers.mesh = config.marker_mesh
+        self._pictures.configure(config.texture_size)
 
     def reset(self) -> None:
         """Forget all filters and have viewers remove the faces."""
         self._frames.reset()
         self._metric.clear()
+        self._pictures.reset()
 
     def wants_image(self) -> bool:
         """Whether :meth:`publish_images` would do anything."""
-        return self._overlay.get_subscription_count() > 0 or self._metric.wants_image()
+        return (
+            self._overlay.get_subscription_count() > 0
+            or self._pictures.wants_image()
+            or self._metric.wants_image()
+        )
 
     def publish_raw_faces(
         self,
@@ -128,20 +135,18 @@ class FaceOutputs:
         self, frame: MetricFrame, header: ImageHeader, image_bgr: np.ndarray
     ) -> None:
         """Make and publish the images and points that somebody subscribes to."""
-        faces = frame.result.faces
+        # Vertices and visibility are the scene's: made by the first output that needs them.
+        scene = Scene(
+            image_bgr,
+            frame.result.faces,
+            self._renderer,
+            self._pipeline.model,
+            vertices_of=self._pipeline.vertices,
+        )
         if self._overlay.get_subscription_count() > 0:
-            canvas = image_bgr.copy()
-            draw_faces(canvas, faces, self._overlay_parts)
-            self._overlay.publish(encode_image(canvas, header))
-        if self._metric.wants_image():
-            scene = Scene(
-                image_bgr,
-                faces,
-                self._renderer,
-                self._pipeline.model,
-                vertices_of=self._pipeline.vertices,
-            )
-            self._metric.publish_dense(frame, header, scene)
+            self._overlay.publish(encode_image(scene.overlay(self._overlay_parts), header))
+        self._pictures.publish(scene, header)
+        self._metric.publish_dense(frame, header, scene)
 
     @cached_property
     def _renderer(self) -> Renderer:
@@ -154,3 +159,4 @@ class FaceOutputs:
         for publisher in (self._faces, self._raw_faces, self._overlay):
             self._node.destroy_lifecycle_publisher(publisher)
         self._metric.close()
+        self._pictures.close()

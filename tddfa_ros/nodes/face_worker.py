@@ -20,6 +20,7 @@ from tddfa_ros.nodes.camera_info_input import CameraInfoInput
 from tddfa_ros.nodes.face_node_config import FaceNodeConfig
 from tddfa_ros.nodes.face_outputs import FaceOutputs
 from tddfa_ros.nodes.image_input import ImageInput, IncomingImage
+from tddfa_ros.nodes.mesh_export import FittedImage
 from tddfa_ros.nodes.raw_image import ImageHeader, decode_compressed_image, decode_image
 
 LOG_INTERVAL_S = 5.0
@@ -59,6 +60,8 @@ class FaceWorker:
     processed : images whose faces were published since :meth:`start`
     failed : images that could not be decoded or processed since :meth:`start`
     timings_ms : the newest images' times by stage; ``total`` from arrival to published
+    stamp_ages_s : the newest images' ages on arrival, by their stamps and the node's clock
+    newest : the image processed last and its faces, before smoothing; None before the first
     """
 
     def __init__(
@@ -75,6 +78,8 @@ class FaceWorker:
         self.processed = 0
         self.failed = 0
         self.timings_ms: deque[dict[str, float]] = deque(maxlen=TIMINGS_KEPT)
+        self.stamp_ages_s: deque[float] = deque(maxlen=TIMINGS_KEPT)
+        self.newest: FittedImage | None = None
         self._images = images
         self._cameras = cameras
         self._pipeline = pipeline
@@ -92,6 +97,7 @@ class FaceWorker:
         self.processed = 0
         self.failed = 0
         self.timings_ms.clear()
+        self.stamp_ages_s.clear()
         self._stopping.clear()
         self._thread = threading.Thread(target=self._run, name="face_worker")
         self._thread.start()
@@ -109,6 +115,7 @@ class FaceWorker:
             self._pipeline.reset()
             self._outputs.reset()
             self._pending.clear()
+            self.newest = None
 
     def configure(self, configs: tuple[PipelineConfig, MetricConfig, FaceNodeConfig]) -> None:
         """Change settings between two images."""
@@ -148,8 +155,10 @@ class FaceWorker:
         taken_ns = time.monotonic_ns()
         header, image_bgr = self._decode(incoming.data)
         decoded_ns = time.monotonic_ns()
+        self.stamp_ages_s.append((incoming.arrived_clock_ns - header.stamp_ns) / 1e9)
         camera = self._cameras.camera(*image_bgr.shape[:2], rectified=self._rectified)
         result = self._pipeline.process(image_bgr, header.stamp_ns)
+        self.newest = FittedImage(header, image_bgr, result.faces)
         self._outputs.publish_raw_faces(
             result, header, camera, _seconds_since(taken_ns), self._images.dropped
         )

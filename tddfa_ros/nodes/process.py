@@ -9,7 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import (
+    Executor,
+    ExternalShutdownException,
+    MultiThreadedExecutor,
+    SingleThreadedExecutor,
+)
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
@@ -27,7 +32,11 @@ class RunnableNode(Protocol):
 
 
 def run_node(
-    make_node: Callable[[], Node], args: Sequence[str] | None, *, node_name: str = "node"
+    make_node: Callable[[], Node],
+    args: Sequence[str] | None,
+    *,
+    node_name: str = "node",
+    callback_threads: int = 1,
 ) -> int:
     """Run a node until it is done, Ctrl-C or SIGTERM.
 
@@ -39,6 +48,7 @@ def run_node(
     make_node : gives a node that is a :class:`RunnableNode`
     args : command line with ROS arguments; None takes ``sys.argv``
     node_name : names the node in the message when it cannot even be made
+    callback_threads : callback groups that can be served at once
 
     Returns
     -------
@@ -54,7 +64,11 @@ def run_node(
         rclpy.logging.get_logger(node_name).fatal(str(error))
         rclpy.try_shutdown()
         return 1
-    executor = SingleThreadedExecutor()
+    executor: Executor = (
+        SingleThreadedExecutor()
+        if callback_threads == 1
+        else MultiThreadedExecutor(callback_threads)
+    )
     executor.add_node(node)
     callbacks = threading.Thread(target=_spin, args=(executor,), name="callbacks")
     callbacks.start()
@@ -71,7 +85,7 @@ def run_node(
     return code
 
 
-def _spin(executor: SingleThreadedExecutor) -> None:
+def _spin(executor: Executor) -> None:
     try:
         executor.spin()
     except ExternalShutdownException:
