@@ -2,6 +2,7 @@
 
 #include "raster.h"
 
+#include <cstring>
 #include <limits>
 
 namespace tddfa {
@@ -21,8 +22,9 @@ inline void sample(const uint8_t* image, int32_t height, int32_t width, int32_t 
     const float fx = px - static_cast<float>(x0), fy = py - static_cast<float>(y0);
     const uint8_t* p = image + (int64_t(y0) * width + x0) * channels;
     for (int32_t k = 0; k < channels; ++k) {
-        const float top = p[k] + fx * (p[k + next] - p[k]);
-        const float low = p[below + k] + fx * (p[below + k + next] - p[below + k]);
+        const float top = p[k] + fx * static_cast<float>(p[k + next] - p[k]);
+        const float low =
+            p[below + k] + fx * static_cast<float>(p[below + k + next] - p[below + k]);
         out[k] = top + fy * (low - top);
     }
 }
@@ -74,10 +76,9 @@ void bake_texture(const Pixel* texels, const int16_t* faces, int32_t texture_hei
                   float threshold, const uint8_t* image, int32_t height, int32_t width,
                   uint8_t* out, float* weight) {
     const int64_t count = int64_t(texture_height) * texture_width;
+    std::memset(out, 0, 4 * count);
+    std::memset(weight, 0, sizeof(float) * count);
     for (int64_t at = 0; at < count; ++at) {
-        uint8_t* texel = out + 4 * at;
-        texel[0] = texel[1] = texel[2] = texel[3] = 0;
-        weight[at] = 0.0f;
         if (faces[at] < 0) continue;
         const Pixel t = texels[at];
         const int32_t* corner = triangles + 3 * int64_t(t.triangle);
@@ -88,10 +89,11 @@ void bake_texture(const Pixel* texels, const int16_t* faces, int32_t texture_hei
         const float* a = vertices + 3 * int64_t(corner[0]);
         const float* b = vertices + 3 * int64_t(corner[1]);
         const float* c = vertices + 3 * int64_t(corner[2]);
+        uint8_t* texel = out + 4 * at;
         float colour[3];
         sample<3>(image, height, width, 3, weight0 * a[0] + t.weight1 * b[0] + t.weight2 * c[0],
                   weight0 * a[1] + t.weight1 * b[1] + t.weight2 * c[1], colour);
-        for (int32_t k = 0; k < 3; ++k) texel[k] = static_cast<uint8_t>(colour[k] + 0.5f);
+        for (int32_t k = 0; k < 3; ++k) texel[k] = static_cast<uint8_t>(static_cast<int32_t>(colour[k] + 0.5f));
         texel[3] = 255;
         weight[at] = facing;
     }
