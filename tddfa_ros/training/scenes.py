@@ -15,9 +15,12 @@ from tddfa_ros.training.skin import SkinPainter
 HEIGHT, WIDTH = 480, 640
 _FAR_ROI_PX = 58.0
 """Side of the landmarks' square in layers that show the shoulders too."""
-_SMALLEST, _LARGEST = 18.0, 460.0
+_SMALLEST, _LARGEST = 20.0, 460.0
 """Larger side of a face's box, pixels."""
 _GROUND = 400
+_SHUFFLED_SHARE = 0.12
+"""Of the decoys: faces cut up and put together wrongly. With many of them learning hardly starts,
+since what tells a face from the rest near by, an eye or a mouth, then counts for nothing."""
 _NEAR_FROM = 190.0
 """Faces this large are drawn from layers that show the head alone."""
 
@@ -73,7 +76,7 @@ class SceneSource:
         if rng.random() < 0.5:
             picture = picture[:, ::-1]
         picture = np.ascontiguousarray(picture) * np.float32(np.exp(rng.normal(0, 0.3)))
-        for _ in range(rng.integers(0, 4)):
+        for _ in range(rng.integers(0, 3)):
             self._decoy(picture)
         boxes: list[np.ndarray] = []
         count = rng.choice([0, 1, 1, 1, 2, 3, 5])
@@ -146,7 +149,7 @@ class SceneSource:
         side = int(np.exp(rng.uniform(np.log(14), np.log(150))))
         x, y = rng.integers(0, max(1, width - side)), rng.integers(0, max(1, height - side))
         kind = rng.random()
-        if kind < 0.5 and self._near:
+        if kind < _SHUFFLED_SHARE and self._near:
             lit = lighting.light(rng, self._near[rng.integers(len(self._near))])[22:122, 22:122]
             parts = int(rng.integers(2, 5))
             step = 100 // parts
