@@ -3,64 +3,137 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from tddfa_ros.nodes.face_worker import FaceWorker
 from tddfa_ros.nodes.image_input import ImageInput
+from tddfa_ros.nodes.quality_of_service import LOG_INTERVAL_S, OVERRIDABLE, OutputMismatches
+
+# Ages beyond these bounds mean that the stamps come from another clock than the node's.
+COMPARABLE_AGES_S = (-1.0, 60.0)
+LOST_SHARE_TO_WARN = 0.1
+LOST_REMEDY = "see config/fastdds.xml: Fast DDS's own settings lose large images"
+
+
+class _Counts(NamedTuple):
+    time_s: float
+    received: int
+    processed: int
+    failed: int
+    dropped: int
+    lost: int
 
 
 class FaceDiagnostics:
     """Publishes the state of the stream periodically until closed."""
 
     def __init__(
-        self, node: Node, images: ImageInput, worker: FaceWorker, *, period_s: float
+        self,
+        node: Node,
+        images: ImageInput,
+        worker: FaceWorker,
+        outputs: OutputMismatches,
+        *,
+        period_s: float,
     ) -> None:
         self._node = node
         self._images = images
         self._worker = worker
-        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._timer = node.create_timer(period_s, self._publish)
+        self._outputs = outputs
+        self._publisher = node.create_publisher(
+            DiagnosticArray, "/diagnostics", 10, qos_overriding_options=OVERRIDABLE
+        )
+        # With use_sim_time the node's own clock stands still without images.
+        self._clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = node.create_timer(period_s, self._publish, clock=self._clock)
         self._before = self._counts()
 
-    def _counts(self) -> np.ndarray:
+    def _counts(self) -> _Counts:
         images, worker = self._images, self._worker
-        counts = [time.monotonic(), images.received, worker.processed, worker.failed]
-        return np.array([*counts, images.dropped], np.float64)
+        now_s = time.monotonic()
+        return _Counts(
+            now_s, images.received, worker.processed, worker.failed, images.dropped, images.lost
+        )
 
     def _publish(self) -> None:
         now = self._counts()
-        seconds, received, processed, failed, dropped = (now - self._before).tolist()
+        passed = _Counts(*(a - b for a, b in zip(now, self._before, strict=True)))
         self._before = now
-        level, message = DiagnosticStatus.OK, "processing images"
-        if received == 0:
-            level, message = DiagnosticStatus.WARN, f"no image on {self._images.topic}"
-        elif failed > 0:
-            level, message = DiagnosticStatus.WARN, f"{failed:.0f} images could not be used"
-        elif dropped > 0:
-            message = f"processing images; dropped {dropped:.0f} of {received:.0f}"
+        level, message = self._state(passed)
         values = {
             "image topic": self._images.topic,
-            "images received [1/s]": f"{received / seconds:.2f}",
-            "images processed [1/s]": f"{processed / seconds:.2f}",
-            "images received": f"{now[1]:.0f}",
-            "images processed": f"{now[2]:.0f}",
-            "images failed": f"{now[3]:.0f}",
-            "images dropped": f"{now[4]:.0f}",
+            "image publishers": f"{self._images.publishers}",
+            "images received [1/s]": f"{passed.received / passed.time_s:.2f}",
+            "images processed [1/s]": f"{passed.processed / passed.time_s:.2f}",
+            "images received": f"{now.received}",
+            "images processed": f"{now.processed}",
+            "images failed": f"{now.failed}",
+            "images dropped": f"{now.dropped}",
+            "images lost on the way": f"{now.lost}",
             "images waiting": f"{self._images.waiting}",
         }
-        status = DiagnosticStatus(
-            level=level,
-            name=f"{self._node.get_fully_qualified_name().lstrip('/')}: images",
-            message=message,
-            values=[KeyValue(key=k, value=v) for k, v in (values | self._latencies()).items()],
+        array = DiagnosticArray(
+            status=[
+                self._status("images", level, message, values | self._ages() | self._latencies()),
+                self._outputs_status(),
+            ]
         )
-        header_stamp = self._node.get_clock().now().to_msg()
-        array = DiagnosticArray(status=[status])
-        array.header.stamp = header_stamp
+        array.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(array)
+
+    def _state(self, passed: _Counts) -> tuple[bytes, str]:
+        if not self._images.subscribed:
+            return DiagnosticStatus.OK, "disabled by ~/enable"
+        if passed.received == 0:
+            text = self._images.silence()
+            self._node.get_logger().warning(
+                text, throttle_duration_sec=LOG_INTERVAL_S, skip_first=True
+            )
+            return DiagnosticStatus.WARN, text
+        if passed.failed > 0:
+            return DiagnosticStatus.WARN, f"{passed.failed} images could not be used"
+        if passed.lost > LOST_SHARE_TO_WARN * passed.received:
+            sent = passed.received + passed.lost
+            text = f"{passed.lost} of {sent} images were lost on the way; {LOST_REMEDY}"
+            return DiagnosticStatus.WARN, text
+        if passed.dropped > 0:
+            text = f"processing images; dropped {passed.dropped} of {passed.received}"
+            return DiagnosticStatus.OK, text
+        return DiagnosticStatus.OK, "processing images"
+
+    def _outputs_status(self) -> DiagnosticStatus:
+        mismatches = self._outputs.present()
+        level = DiagnosticStatus.WARN if mismatches else DiagnosticStatus.OK
+        message = "; ".join(mismatches) or "every subscriber is served"
+        return self._status("outputs", level, message, {})
+
+    def _status(
+        self, what: str, level: bytes, message: str, values: dict[str, str]
+    ) -> DiagnosticStatus:
+        return DiagnosticStatus(
+            level=level,
+            name=f"{self._node.get_fully_qualified_name().lstrip('/')}: {what}",
+            message=message,
+            values=[KeyValue(key=key, value=value) for key, value in values.items()],
+        )
+
+    def _ages(self) -> dict[str, str]:
+        ages_s = list(self._worker.stamp_ages_s)
+        if not ages_s:
+            return {}
+        p50, p95 = np.percentile(ages_s, [50, 95])
+        least, most = COMPARABLE_AGES_S
+        if not least <= p50 <= most:
+            return {"stamp age on arrival": "unknown: stamps are not of this node's clock"}
+        return {
+            "stamp age on arrival p50 [ms]": f"{p50 * 1e3:.2f}",
+            "stamp age on arrival p95 [ms]": f"{p95 * 1e3:.2f}",
+        }
 
     def _latencies(self) -> dict[str, str]:
         by_stage: dict[str, list[float]] = {}

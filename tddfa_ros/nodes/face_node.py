@@ -10,13 +10,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import (
+    LifecycleNode,
+    LifecyclePublisher,
+    LifecycleState,
+    TransitionCallbackReturn,
+)
+from rclpy.qos import QoSProfile
 from std_srvs.srv import SetBool, Trigger
 
 from tddfa_msgs.srv import ExportMesh
 from tddfa_ros.core import model_set
 from tddfa_ros.core.config import MetricConfig, PipelineConfig
-from tddfa_ros.core.errors import TddfaError
+from tddfa_ros.core.errors import ConfigError, TddfaError
 from tddfa_ros.core.pipeline import FacePipeline
 from tddfa_ros.nodes.camera_info_input import CameraInfoInput
 from tddfa_ros.nodes.face_diagnostics import FaceDiagnostics
@@ -27,6 +33,12 @@ from tddfa_ros.nodes.image_input import ImageInput
 from tddfa_ros.nodes.mesh_export import MeshExporter
 from tddfa_ros.nodes.parameters import ConfigParameters
 from tddfa_ros.nodes.process import run_node
+from tddfa_ros.nodes.quality_of_service import (
+    OVERRIDABLE,
+    OutputMismatches,
+    own_copy,
+    refuse_changes_of_overrides,
+)
 
 # An export takes one while the other serves the images.
 CALLBACK_THREADS = 2
@@ -73,6 +85,8 @@ class FaceNode(LifecycleNode):
         self._diagnostics: FaceDiagnostics | None = None
         self._enabled = True
         self._started = True
+        self._mismatches = OutputMismatches(self)
+        refuse_changes_of_overrides(self)
         self._settings = ConfigParameters(
             self,
             (PipelineConfig, MetricConfig, FaceNodeConfig),
@@ -110,6 +124,29 @@ class FaceNode(LifecycleNode):
         self._release()
         self.destroy_node()
 
+    def create_lifecycle_publisher(
+        self, message_type: type, topic: str, profile: QoSProfile, **options: Any
+    ) -> LifecyclePublisher:
+        """Make a publisher that takes overrides and reports subscribers that it cannot serve.
+
+        Raises
+        ------
+        ConfigError
+            An override is none.
+        """
+        profile = own_copy(profile)
+        try:
+            return super().create_lifecycle_publisher(
+                message_type,
+                topic,
+                profile,
+                qos_overriding_options=OVERRIDABLE,
+                event_callbacks=self._mismatches.callbacks(self.resolve_topic_name(topic), profile),
+                **options,
+            )
+        except RuntimeError as error:
+            raise ConfigError(f"publisher of {topic}: {error}") from error
+
     @_logged
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the networks and create the publishers."""
@@ -118,12 +155,13 @@ class FaceNode(LifecycleNode):
         try:
             models = model_set.load(model_set.find(pipeline_config.model_set))
             self._pipeline = FacePipeline(models, pipeline_config)
+            self._images = ImageInput(self, config)
+            self._outputs = FaceOutputs(self, self._pipeline, configs)
         except TddfaError as error:
             self.get_logger().error(f"cannot configure: {error}")
+            self._release()
             return _FAILURE
-        self._outputs = FaceOutputs(self, self._pipeline, configs)
         self._exporter = MeshExporter(self._pipeline.model, config.export_dir, config.texture_size)
-        self._images = ImageInput(self, config)
         self._cameras = CameraInfoInput(self)
         self._worker = FaceWorker(
             self._images,
@@ -148,7 +186,11 @@ class FaceNode(LifecycleNode):
         if not self._enabled:
             self._images.stop()
         self._diagnostics = FaceDiagnostics(
-            self, self._images, self._worker, period_s=config.diagnostics_period_s
+            self,
+            self._images,
+            self._worker,
+            self._mismatches,
+            period_s=config.diagnostics_period_s,
         )
         self.get_logger().info(f"waiting for images on {self._images.topic}")
         return _SUCCESS
@@ -192,6 +234,8 @@ class FaceNode(LifecycleNode):
             self._cameras.stop()
 
     def _release(self) -> None:
+        if self._images is not None:
+            self._images.close()
         if self._outputs is not None:
             self._outputs.close()
         if self._pipeline is not None:

@@ -1,0 +1,217 @@
+"""Quality of service: the standard overrides by parameter, and who cannot be served with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
+from rclpy.event_handler import PublisherEventCallbacks, QoSRequestedIncompatibleQoSInfo
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import (
+    HistoryPolicy,
+    QoSCompatibility,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_check_compatible,
+)
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.topic_endpoint_info import TopicEndpointInfo
+
+from tddfa_ros.core.errors import ConfigError
+
+PREFIX = "qos_overrides."
+LOG_INTERVAL_S = 30.0
+OVERRIDABLE = QoSOverridingOptions.with_default_policies()
+"""History, depth and reliability, as parameters ``qos_overrides.TOPIC.publisher.POLICY``."""
+
+_ENUMS = {"history": HistoryPolicy, "reliability": ReliabilityPolicy}
+
+
+def refuse_changes_of_overrides(node: Node) -> None:
+    """Have the node refuse to change its overrides, which are read when an endpoint is made."""
+
+    def refuse(parameters: list[Parameter]) -> SetParametersResult:
+        for parameter in parameters:
+            if parameter.name.startswith(PREFIX) and node.has_parameter(parameter.name):
+                return SetParametersResult(
+                    successful=False,
+                    reason=f"{parameter.name} is read at start; give it on the command line or in "
+                    "a parameter file",
+                )
+        return SetParametersResult(successful=True)
+
+    node.add_on_set_parameters_callback(refuse)
+
+
+class SubscriptionQos:
+    """The quality of service of a subscription whose default depends on other settings.
+
+    rclpy would keep the first default as the override of all later ones, so these parameters are
+    declared here and go with :meth:`close`.
+
+    Parameters
+    ----------
+    node : on which the overrides are declared at once
+    topic : full name
+    default : without overrides
+
+    Attributes
+    ----------
+    profile : with the overrides
+
+    Raises
+    ------
+    ConfigError
+        An override is none.
+    """
+
+    def __init__(self, node: Node, topic: str, default: QoSProfile) -> None:
+        self._node = node
+        self._names: list[str] = []
+        values: dict[str, Any] = {}
+        for policy in ("history", "depth", "reliability"):
+            value = getattr(default, policy)
+            name = f"{PREFIX}{topic}.subscription.{policy}"
+            plain = value.name.lower() if policy in _ENUMS else value
+            description = ParameterDescriptor(
+                description=f"Overrides {policy} of the subscription of {topic}."
+            )
+            given = node.declare_parameter(name, plain, description).value
+            self._names.append(name)
+            values[policy] = _policy(name, policy, given)
+        self.profile = QoSProfile(durability=default.durability, **values)
+
+    def close(self) -> None:
+        """Undeclare the overrides."""
+        for name in self._names:
+            self._node.undeclare_parameter(name)
+        self._names.clear()
+
+
+def _policy(name: str, policy: str, given: Any) -> Any:
+    if policy not in _ENUMS:
+        if given < 1:
+            raise ConfigError(f"{name} is {given}; expected at least 1")
+        return given
+    known = {p.name.lower(): p for p in _ENUMS[policy] if p.name.lower() != "unknown"}
+    if given not in known:
+        raise ConfigError(f"{name} is {given!r}; expected one of {', '.join(sorted(known))}")
+    return known[given]
+
+
+def own_copy(profile: QoSProfile) -> QoSProfile:
+    """Copy a profile: overrides change the one that they are given."""
+    return QoSProfile(
+        history=profile.history,
+        depth=profile.depth,
+        reliability=profile.reliability,
+        durability=profile.durability,
+    )
+
+
+class OutputMismatches:
+    """Subscribers that ask more of our publishers than these offer.
+
+    The middleware tells of them once; :meth:`present` says who still is there.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._topics: dict[str, QoSProfile] = {}
+
+    def callbacks(self, topic: str, offered: QoSProfile) -> PublisherEventCallbacks:
+        """Return what a publisher is to be made with.
+
+        Parameters
+        ----------
+        topic : full name
+        offered : of the publisher; overrides that come later are seen, too
+        """
+
+        def on_incompatible(_: QoSRequestedIncompatibleQoSInfo) -> None:
+            self._topics[topic] = offered
+            for line in self._of_topic(topic, offered):
+                self._node.get_logger().warning(line, throttle_duration_sec=LOG_INTERVAL_S)
+
+        return PublisherEventCallbacks(incompatible_qos=on_incompatible)
+
+    def present(self) -> list[str]:
+        """Describe each such subscriber that there is now."""
+        lines = []
+        for topic, offered in list(self._topics.items()):
+            found = self._of_topic(topic, offered)
+            if not found:
+                del self._topics[topic]
+            lines += found
+        return lines
+
+    def _of_topic(self, topic: str, offered: QoSProfile) -> list[str]:
+        subscribers = self._node.get_subscriptions_info_by_topic(topic)
+        return [
+            f"{node_name(subscriber)} gets nothing of {topic}: {reason}"
+            for subscriber in subscribers
+            if (reason := mismatch(offered, subscriber.qos_profile))
+        ]
+
+
+def mismatch(offered: QoSProfile, asked: QoSProfile) -> str:
+    """Say why a publisher's offer does not serve a subscription; empty if it does."""
+    compatibility, reason = qos_check_compatible(offered, asked)
+    if compatibility != QoSCompatibility.ERROR:
+        return ""
+    # "ERROR: Best effort publisher and reliable subscription;"
+    return reason.replace("ERROR: ", "").strip().rstrip(";").lower()
+
+
+def node_name(endpoint: TopicEndpointInfo) -> str:
+    """Full name of the node that has an endpoint."""
+    return f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"
+
+
+def missing_images(
+    node: Node, topic: str, message_type: str, asked: QoSProfile, seconds: float
+) -> str:
+    """Say for how long no image came, who should send them, and what is in the way.
+
+    Parameters
+    ----------
+    node : that has the subscription
+    topic : full name
+    message_type : like ``sensor_msgs/msg/Image``
+    asked : of the subscription
+    seconds : since the last image, or since the subscription began
+    """
+    text = f"no image for {seconds:.0f} s on {topic}"
+    publishers = node.get_publishers_info_by_topic(topic)
+    if publishers:
+        described = (_publisher(found, message_type, asked) for found in publishers)
+        return f"{text}, publishers: {'; '.join(described)}"
+    text += ", publishers: none"
+    others = sorted(
+        name
+        for name, types in node.get_topic_names_and_types()
+        if message_type in types and _publishes_elsewhere(node, name)
+    )
+    if others:
+        text += f"; topics of that type: {', '.join(others[:5])} (remap image to one of them)"
+    return text
+
+
+def _publisher(found: TopicEndpointInfo, message_type: str, asked: QoSProfile) -> str:
+    offered = found.qos_profile
+    text = f"{node_name(found)} ({_word(offered.reliability)}, {_word(offered.durability)}"
+    if found.topic_type != message_type:
+        return f"{text}) sends {found.topic_type}, not {message_type}: set image_transport"
+    if reason := mismatch(offered, asked):
+        return f"{text}) does not fit: {reason}: set image_reliability to best_effort"
+    return f"{text})"
+
+
+def _word(policy: Any) -> str:
+    return policy.name.lower()
+
+
+def _publishes_elsewhere(node: Node, topic: str) -> bool:
+    own = f"{node.get_namespace().rstrip('/')}/{node.get_name()}"
+    return any(node_name(p) != own for p in node.get_publishers_info_by_topic(topic))
