@@ -33,7 +33,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
         *shared("launch", "*.py"),
-        *shared("config", "*.yaml", "*.xml", "*.rviz"),
+        *shared("config", "*.yaml", "*.xml", "*.rviz", "*.json"),
         *shared("models", "**/*"),
     ],
     entry_points={
