@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 
 import cv2
 import numpy as np
@@ -82,7 +81,7 @@ def test_every_format_in_every_pose_loads(ask, model, export_dir, mesh_format, p
     size_m = np.ptp(mesh.vertices, axis=0).max()
     assert 0.1 < size_m < 0.4 if pose in ("", "own") else size_m > 50
     beside = {"obj": ["head.mtl", "head.obj", "head.png"]}.get(mesh_format, [f"head.{mesh_format}"])
-    assert sorted(os.listdir(export_dir / "sub")) == beside
+    assert tree(export_dir / "sub") == beside
 
 
 @pytest.mark.parametrize("mesh_format", ["ply", "obj", "glb", "stl"])

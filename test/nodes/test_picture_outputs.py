@@ -35,7 +35,9 @@ DTYPES["bgra8"] = (np.uint8, 4)
 class CountingPipeline(FacePipeline):
     """Counts the faces whose vertices were computed."""
 
-    done = Counter()
+    def __init__(self, model_set, config) -> None:
+        super().__init__(model_set, config)
+        self.done = Counter()
 
     def vertices(self, face):
         self.done["vertices"] += 1
