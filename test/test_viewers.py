@@ -95,8 +95,7 @@ def panels(tree: Any) -> Iterator[str]:
 
 def topics_of(config: Any) -> Iterator[str]:
     """Every topic that a panel's settings name."""
-    for text in re.findall(r'"(/[\w/]+)[^"]*"', json.dumps(config)):
-        yield text
+    yield from re.findall(r'"(/[\w/]+)[^"]*"', json.dumps(config))
 
 
 def test_foxglove_shows_what_is_published(foxglove, published):
