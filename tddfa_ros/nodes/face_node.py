@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import sys
 import threading
 import traceback
@@ -242,6 +243,8 @@ class FaceNode(LifecycleNode):
             self._pipeline.close()
         self._pipeline = self._outputs = self._images = self._cameras = self._worker = None
         self._exporter = None
+        # Networks are hundreds of megabytes, in objects that refer to each other.
+        gc.collect()
 
     def _apply(self, configs: Sequence[Any]) -> None:
         if self._worker is not None:
