@@ -50,6 +50,10 @@ class Process:
     def output(self) -> str:
         return self.log.read_text(errors="replace")
 
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
     def wait(self, timeout_s: float) -> int:
         try:
             return self._child.wait(timeout_s)
