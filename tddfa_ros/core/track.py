@@ -17,6 +17,14 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from tddfa_ros.core.config import PipelineConfig
+from tddfa_ros.core.motion import (
+    SIZE_JUMP,
+    Motion,
+    bounds_of,
+    centre_and_sides,
+    iou,
+    reunion_cost,
+)
 from tddfa_ros.core.types import Detections, MorphableParams
 
 # A followed face that this many searches in a row do not find is lost: one alone may miss a
@@ -28,17 +36,11 @@ SAME_FACE_IOU = 0.25
 DUPLICATE_IOU = 0.45
 # A face that slips onto another one gives itself away by where it should be by its course, that is
 # its motion so long ago.
-COURSE_S = 0.3
+COURSE_S = 0.15
 # Where a search found a face tells better than its course where it was, unless that is longer ago.
 SURE_S = 1.0
-# Bounds of the landmarks may grow or shrink by this factor between two frames.
-SIZE_JUMP = 2.0
 # Least share of the landmarks that lies in the image.
 LANDMARKS_INSIDE = 0.25
-# A lost face is expected within this many face sizes of its extrapolated place, plus so many more
-# a second.
-REUNION_SIZES = 0.6
-REUNION_SIZES_PER_S = 0.8
 
 
 @dataclass(frozen=True)
@@ -57,43 +59,6 @@ class Observation:
     confidence: float
 
 
-@dataclass(frozen=True)
-class Motion:
-    """Where a face was, and where to it moved.
-
-    Attributes
-    ----------
-    stamp_ns : time of the image
-    bounds_xyxy : (4,) float32, of the landmarks, pixels
-    velocity_px_s : (2,) float64, of the centre of the bounds, pixels a second, averaged
-    """
-
-    stamp_ns: int
-    bounds_xyxy: np.ndarray
-    velocity_px_s: np.ndarray
-
-    @property
-    def size(self) -> float:
-        """Geometric mean of the sides of the bounds, pixels."""
-        return float(np.sqrt(_centre_and_sides(self.bounds_xyxy)[1].prod()))
-
-    def distance(self, centre: np.ndarray, stamp_ns: int) -> float:
-        """Return how far `centre` is from where steady motion leads by then, in sizes."""
-        seconds = (stamp_ns - self.stamp_ns) * 1e-9
-        expected = _centre_and_sides(self.bounds_xyxy)[0] + self.velocity_px_s * seconds
-        return float(np.linalg.norm(centre - expected)) / self.size
-
-    def continued(self, bounds_xyxy: np.ndarray, stamp_ns: int) -> Motion:
-        """Return the motion with one more image."""
-        seconds = (stamp_ns - self.stamp_ns) * 1e-9
-        velocity = self.velocity_px_s
-        if seconds > 0:
-            moved = _centre_and_sides(bounds_xyxy)[0] - _centre_and_sides(self.bounds_xyxy)[0]
-            # Averaged over about four frames, since landmarks jitter from each to the next.
-            velocity = 0.75 * velocity + 0.25 * moved / seconds
-        return Motion(stamp_ns, bounds_xyxy, velocity)
-
-
 @dataclass
 class Track:
     """A face that is followed; :class:`Tracker` alone changes it.
@@ -105,6 +70,7 @@ class Track:
     motion : as followed last
     sure_motion : when a search last found it; what has been followed since may have drifted away
     course : motions of the last :data:`COURSE_S`, oldest first
+    expected : of a lost face, the motions that may lead to where it comes back
     searches_without_face : searches in a row that did not find it
     detected : whether a detector found it in this very frame
     """
@@ -121,20 +87,16 @@ class Track:
     searches_without_face: int = 0
     detected: bool = True
     course: deque[Motion] = field(default_factory=deque)
+    expected: tuple[Motion, ...] = ()
 
     @property
     def box_xyxy(self) -> np.ndarray:
         """(4,) float32, pixels: the detector's box, moved and scaled with the landmarks."""
         return self.box_at(self.motion)
 
-    @property
-    def doubted(self) -> bool:
-        """Whether the last search did not find it: what is followed may be no face any more."""
-        return self.searches_without_face > 0
-
     def box_at(self, motion: Motion) -> np.ndarray:
         """(4,) float32, pixels: the detector's box around other bounds."""
-        centre, sides = _centre_and_sides(motion.bounds_xyxy)
+        centre, sides = centre_and_sides(motion.bounds_xyxy)
         return (np.tile(centre, 2) + self.box_in_bounds * np.tile(sides, 2)).astype(np.float32)
 
     def follow(self, seen: Observation, bounds_xyxy: np.ndarray, stamp_ns: int) -> None:
@@ -156,9 +118,12 @@ class Track:
         return self.course[0] if self.course else self.motion
 
     def strayed(self, bounds_xyxy: np.ndarray, stamp_ns: int) -> float:
-        """Return how far those bounds are from where its course leads by then, in face sizes."""
-        before = self.course[0] if self.course else self.motion
-        return before.distance(_centre_and_sides(bounds_xyxy)[0], stamp_ns)
+        """Return how far those bounds are from where its course leads by then, in face sizes.
+
+        The least of all motions of the course counts, since a face may have turned round in it.
+        """
+        centre = centre_and_sides(bounds_xyxy)[0]
+        return min(motion.distance(centre, stamp_ns) for motion in self.course)
 
 
 class Tracker:
@@ -221,7 +186,7 @@ class Tracker:
         continued: list[tuple[float, Track, Observation, np.ndarray]] = []
         for track, seen in zip(self.active, observations, strict=True):
             if seen is not None and self._believable(seen, image_hw, track.motion):
-                bounds = _bounds(seen.landmarks)
+                bounds = bounds_of(seen.landmarks)
                 continued.append((track.strayed(bounds, stamp_ns), track, seen, bounds))
             else:
                 self._lose(track, stamp_ns)
@@ -252,7 +217,7 @@ class Tracker:
         Indices of detections that are no face followed yet, best first, as many as there is room.
         """
         pairs = [
-            (_iou(boxes_by_id[track.id], box), index, track)
+            (iou(boxes_by_id[track.id], box), index, track)
             for index, box in enumerate(detections.boxes_xyxy)
             for track in self.active
             if track.id in boxes_by_id
@@ -274,13 +239,14 @@ class Tracker:
                 track.searches_without_face += 1
                 if track.searches_without_face >= SEARCHES_WITHOUT_FACE:
                     self.active.remove(track)
-                    self._lose(track, track.stamp_ns)
+                    # Or the searches are wrong: a face may go on where it was followed to.
+                    self._lose(track, track.stamp_ns, track.motion)
         new = [
             index
             for index, box in enumerate(detections.boxes_xyxy)
             if index not in claimed
             and (detections.scores[index] >= threshold or self._is_awaited(box))
-            and all(_iou(track.box_xyxy, box) < SAME_FACE_IOU for track in self.active)
+            and all(iou(track.box_xyxy, box) < SAME_FACE_IOU for track in self.active)
         ]
         return new[: max(0, self._config.max_faces - len(self.active))]
 
@@ -313,7 +279,7 @@ class Tracker:
         for box_xyxy, score, observation in found:
             if observation is None or not self._believable(observation, image_hw, None):
                 continue
-            bounds = _bounds(observation.landmarks)
+            bounds = bounds_of(observation.landmarks)
             if not self._follows(bounds, [others for *_, others in new]):
                 new.append((box_xyxy, score, observation, bounds))
         known = self._reunited([bounds for *_, bounds in new], stamp_ns)
@@ -329,16 +295,16 @@ class Tracker:
         stamp_ns: int,
         known: Track | None,
     ) -> None:
-        centre, sides = _centre_and_sides(bounds)
+        centre, sides = centre_and_sides(bounds)
         if known is None:
             self._ids_given += 1
         elif known in self._lost:
             self._lost.remove(known)
         else:
             self.active.remove(known)
-            known.motion = known.sure_motion
-        velocity_px_s = known.motion.velocity_px_s if known else np.zeros(2)
-        motion = Motion(stamp_ns, bounds, velocity_px_s)
+            known.expected = (known.sure_motion,)
+        before = known.expected[0] if known else Motion(stamp_ns, bounds, np.zeros(2))
+        motion = Motion(stamp_ns, bounds, before.velocity_px_s)
         self.active.append(
             Track(
                 id=known.id if known else f"f{self._ids_given:05d}",
@@ -351,14 +317,19 @@ class Tracker:
                 motion=motion,
                 sure_motion=motion,
                 # What came back may prove to be another face: its old course is kept for a while.
-                course=deque([known.motion, motion] if known else [motion]),
+                course=deque([before, motion] if known else [motion]),
             )
         )
 
-    def _lose(self, track: Track, stamp_ns: int) -> None:
+    def _lose(self, track: Track, stamp_ns: int, *also_expected: Motion) -> None:
         """Remember a face that is gone, with the last motion that was surely its own."""
-        found_lately = stamp_ns - track.sure_motion.stamp_ns <= SURE_S * 1e9
-        track.motion = track.sure_motion if found_lately else track.course[0]
+        sure: tuple[Motion, ...] = (track.sure_motion,)
+        if stamp_ns - track.sure_motion.stamp_ns > SURE_S * 1e9:
+            sure = (track.course[0],)
+        elif not track.sure_motion.velocity_px_s.any():
+            # Found in its first image only, from which no velocity is known.
+            sure = (track.course[0], track.sure_motion)
+        track.expected = (*sure, *also_expected)
         self._lost.append(track)
 
     def _believable(
@@ -373,37 +344,39 @@ class Tracker:
         inside = (x >= 0) & (y >= 0) & (x < image_hw[1]) & (y < image_hw[0])
         if inside.mean() < LANDMARKS_INSIDE:
             return False
-        size = Motion(0, _bounds(seen.landmarks), np.zeros(2)).size
+        size = Motion(0, bounds_of(seen.landmarks), np.zeros(2)).size
         if size < 1.0:
             return False
         return previous is None or 1 / SIZE_JUMP < size / previous.size < SIZE_JUMP
 
     def _follows(self, bounds: np.ndarray, others: Sequence[np.ndarray] = ()) -> bool:
         followed = [*(track.motion.bounds_xyxy for track in self.active), *others]
-        return any(_iou(bounds, other) > DUPLICATE_IOU for other in followed)
+        return any(iou(bounds, other) > DUPLICATE_IOU for other in followed)
 
-    def _awaited(self) -> list[tuple[Track, Motion]]:
-        """Faces that may come back, each with the motion that was surely its own."""
-        lost = [(track, track.motion) for track in self._lost]
-        return lost + [(track, track.sure_motion) for track in self.active if track.doubted]
+    def _awaited(self) -> list[tuple[Track, tuple[Motion, ...]]]:
+        """Faces that may come back, each with the motions that may have led there."""
+        doubted = [track for track in self.active if track.searches_without_face]
+        return [(track, track.expected) for track in self._lost] + [
+            (track, (track.sure_motion,)) for track in doubted
+        ]
 
     def _is_awaited(self, box_xyxy: np.ndarray) -> bool:
         """Whether an awaited face may have come back there."""
-        now_ns = self._stamp_ns or 0
         return any(
-            _reunion_cost(box_xyxy, track.box_at(motion), motion, now_ns) < np.inf
-            for track, motion in self._awaited()
+            reunion_cost(box_xyxy, track.box_at(motion), motion, self._stamp_ns or 0) < np.inf
+            for track, motions in self._awaited()
+            for motion in motions
         )
 
     def _reunited(self, bounds: Sequence[np.ndarray], stamp_ns: int) -> list[Track | None]:
         """Return the awaited track of each face, or None: the choice that moves all the least."""
         awaited = self._awaited()
-        costs = np.array(
-            [
-                [_reunion_cost(seen, motion.bounds_xyxy, motion, stamp_ns) for _, motion in awaited]
-                for seen in bounds
-            ]
-        ).reshape(len(bounds), len(awaited))
+        costs = np.full((len(bounds), len(awaited)), np.inf)
+        for row, seen in enumerate(bounds):
+            for column, (_, motions) in enumerate(awaited):
+                costs[row, column] = min(
+                    reunion_cost(seen, motion.bounds_xyxy, motion, stamp_ns) for motion in motions
+                )
         reunited: list[Track | None] = [None] * len(bounds)
         # A pair that cannot be costs more than all others together, so that no other is given up.
         rows, columns = linear_sum_assignment(np.minimum(costs, 1e6))
@@ -411,39 +384,3 @@ class Tracker:
             if costs[row, column] < np.inf:
                 reunited[row] = awaited[column][0]
         return reunited
-
-
-def _reunion_cost(
-    seen_xyxy: np.ndarray, was_xyxy: np.ndarray, motion: Motion, stamp_ns: int
-) -> float:
-    """Distance from where a face is expected, in face sizes; infinite if it cannot be the same."""
-    seen, seen_sides = _centre_and_sides(seen_xyxy)
-    was, was_sides = _centre_and_sides(was_xyxy)
-    ratio = float(np.sqrt(seen_sides.prod() / was_sides.prod()))
-    if not 1 / SIZE_JUMP < ratio < SIZE_JUMP:
-        return np.inf
-    seconds = (stamp_ns - motion.stamp_ns) * 1e-9
-    missed = np.linalg.norm(seen - was - motion.velocity_px_s * seconds)
-    distance = float(missed / np.sqrt(was_sides.prod()))
-    return distance if distance < REUNION_SIZES + REUNION_SIZES_PER_S * seconds else np.inf
-
-
-def _bounds(landmarks: np.ndarray) -> np.ndarray:
-    xy = landmarks[:, :2]
-    return np.concatenate([xy.min(axis=0), xy.max(axis=0)])
-
-
-def _centre_and_sides(box_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    low, high = box_xyxy[:2].astype(np.float64), box_xyxy[2:].astype(np.float64)
-    return (low + high) / 2, np.maximum(high - low, 1e-6)
-
-
-def _iou(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> float:
-    width = min(a_xyxy[2], b_xyxy[2]) - max(a_xyxy[0], b_xyxy[0])
-    height = min(a_xyxy[3], b_xyxy[3]) - max(a_xyxy[1], b_xyxy[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = float(width * height)
-    area_a = float((a_xyxy[2] - a_xyxy[0]) * (a_xyxy[3] - a_xyxy[1]))
-    area_b = float((b_xyxy[2] - b_xyxy[0]) * (b_xyxy[3] - b_xyxy[1]))
-    return shared / max(area_a + area_b - shared, 1e-9)

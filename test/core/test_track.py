@@ -103,7 +103,7 @@ def test_a_face_half_outside_the_image_is_followed(tracker):
 
 
 def test_a_track_that_runs_onto_another_face_ends_and_the_other_lives(tracker):
-    left, right = begin(tracker, (200, 200), (400, 200))
+    _, right = begin(tracker, (200, 200), (400, 200))
     tracker.begin_frame(FRAME_NS)
     tracker.update([face_at(398, 200), face_at(400, 200)], FRAME_NS, IMAGE_HW)
     assert [track.id for track in tracker.active] == [right]
@@ -195,6 +195,77 @@ def test_two_faces_that_cross_keep_their_ids(tracker):
     assert set(ends) == {front, behind}
     np.testing.assert_allclose(ends[front], [500, 200], atol=1e-3)
     np.testing.assert_allclose(ends[behind], [100, 210], atol=1e-3)
+
+
+def walk(tracker, places_by_frame):
+    """Follow faces, each seen where it is; None where a frame gives no fit."""
+    for frame, places in places_by_frame:
+        tracker.begin_frame(frame * FRAME_NS)
+        seen = [face_at(*places[t.id]) if places.get(t.id) else None for t in tracker.active]
+        tracker.update(seen, frame * FRAME_NS, IMAGE_HW)
+
+
+def test_lost_faces_that_return_at_once_are_reunited_so_that_all_move_least(tracker):
+    """The face seen first is the nearest one to both lost places; the second fits to one only."""
+    left, right = begin(tracker, (200, 200), (260, 200))
+    walk(tracker, [(1, {left: (200, 200), right: (260, 200)}), (2, {})])
+    assert not tracker.active
+    tracker.add_all(
+        [(box_at(x, 200), 0.9, face_at(x, 200)) for x in (225, 165)], 3 * FRAME_NS, IMAGE_HW
+    )
+    places = {t.id: t.motion.bounds_xyxy[0] + 40 for t in tracker.active}
+    assert places == {left: pytest.approx(165), right: pytest.approx(225)}
+
+
+def test_a_face_whose_track_went_astray_is_reunited_although_the_track_still_lives(tracker):
+    """A regressor without confidence follows the wall behind a face that hid."""
+    (face_id,) = begin(tracker, (300, 200))
+    walk(tracker, [(frame, {face_id: (300 + 3 * frame, 200)}) for frame in range(1, 10)])
+    box = tracker.active[0].box_xyxy
+    tracker.confirm(found(box), 0.5, boxes_by_id(tracker))
+    walk(tracker, [(frame, {face_id: (327 - 12 * (frame - 9), 200)}) for frame in range(10, 18)])
+    at = (300 + 3 * 18, 200)
+    tracker.begin_frame(18 * FRAME_NS)
+    detections = found(box_at(*at))
+    assert tracker.confirm(detections, 0.5, boxes_by_id(tracker)) == [0]
+    tracker.add(box_at(*at), 0.9, face_at(*at), 18 * FRAME_NS, IMAGE_HW)
+    (track,) = tracker.active
+    assert track.id == face_id
+    assert track.motion.bounds_xyxy[0] + 40 == pytest.approx(at[0])
+
+
+def test_a_faint_detection_brings_back_a_lost_face_but_begins_no_new_one(tracker):
+    (face_id,) = begin(tracker, (200, 200))
+    walk(tracker, [(1, {face_id: (200, 200)}), (2, {})])
+    assert tracker.awaits_return
+    faint = found(box_at(205, 200), box_at(500, 300), scores=[0.2, 0.2])
+    assert tracker.confirm(faint, 0.5, {}) == [0]
+
+
+def test_a_search_confirms_where_the_face_was_when_it_looked(tracker):
+    """What the track did since then may be wrong already."""
+    (face_id,) = begin(tracker, (200, 200))
+    walk(tracker, [(frame, {face_id: (200 + 4 * frame, 200)}) for frame in range(1, 9)])
+    looked = boxes_by_id(tracker)
+    walk(tracker, [(frame, {face_id: (232, 200 + 9 * (frame - 8))}) for frame in range(9, 12)])
+    tracker.confirm(found(looked[face_id]), 0.5, looked)
+    (track,) = tracker.active
+    np.testing.assert_allclose(track.box_at(track.sure_motion), looked[face_id])
+    assert track.sure_motion.velocity_px_s[1] == pytest.approx(0)
+
+
+def test_of_two_tracks_on_one_face_the_one_off_its_course_ends(tracker):
+    """The hidden face slips, a little each frame, onto the one that passes before it."""
+    front, behind = begin(tracker, (200, 200), (330, 200))
+    at = 330.0
+    for frame in range(1, 40):
+        x_front = 200 + 3 * frame
+        course = 330 - 3 * frame
+        at = course if course - x_front > 45 else at + 0.4 * (x_front - at)
+        walk(tracker, [(frame, {front: (x_front, 200), behind: (at, 200)})])
+        if len(tracker.active) == 1:
+            break
+    assert [track.id for track in tracker.active] == [front]
 
 
 @given(

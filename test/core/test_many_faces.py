@@ -1,6 +1,7 @@
-"""A scene of ten people whose places are known in every frame: they cross, hide and come back.
+"""Ten people who cross and hide for a moment: each keeps one id, and no id goes to another.
 
-The faces are one public photo, mirrored, darkened, tinted and scaled; who stands in front is fixed.
+Their places are known in every frame. The faces are one public photo, mirrored, darkened, tinted
+and scaled; who stands in front is fixed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import pytest
+from scipy.optimize import linear_sum_assignment
+
+from tddfa_ros.core.config import PipelineConfig
+from tddfa_ros.core.pipeline import FacePipeline
 
 HEIGHT, WIDTH = 480, 640
 PEOPLE = 10
@@ -18,10 +24,9 @@ PERIOD_NS = 33_333_333
 HEAD_HEIGHT = 105
 """Pixels of the ellipse around hair and chin; the landmarks span about half of them."""
 
+AWAY_S = 0.25
 # Around the head in the photo: left, top, right, bottom.
 _HEAD = (147, 0, 293, 212)
-# Share of a head that may be covered or outside for it to count as visible.
-VISIBLE = 0.75
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,18 @@ def _path(index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]
     return np.array([x, rng.uniform(60, 420)]), np.array([0.0, speed])
 
 
+def _time_alone(crowd: list[Person], index: int, rng: np.random.Generator, seconds: float) -> float:
+    """Return a time around which nobody is near that person, or one after the end."""
+    for middle_s in rng.uniform(1.0, max(seconds - 1.0, 1.1), 200):
+        places = np.array(
+            [[p.middle_xy(middle_s + shift) for p in crowd] for shift in (-0.4, 0.0, 0.4)]
+        )
+        others = np.delete(places, index, axis=1) - places[:, index : index + 1]
+        if np.linalg.norm(others, axis=2).min() > 1.2 * HEAD_HEIGHT:
+            return float(middle_s)
+    return 2 * seconds
+
+
 def scene(
     photo_bgr: np.ndarray, seed: int, seconds: float, *, hidden: bool = False, count: int = PEOPLE
 ) -> Iterator[tuple[np.ndarray, int, Truth]]:
@@ -124,12 +141,12 @@ def scene(
     photo_bgr : scikit-image's astronaut
     seed : of the people and their paths
     seconds : length
-    hidden : let each person vanish once for a quarter of a second
+    hidden : let each person vanish once, for :data:`AWAY_S`, at a time without neighbours
     count : how many people
     """
     rng = np.random.default_rng(seed)
     crowd = people(photo_bgr, rng, count)
-    times = rng.uniform(1.0, max(seconds - 0.5, 1.1), count)
+    away_s = [_time_alone(crowd, index, rng, seconds) for index in range(count)]
     wall = cv2.GaussianBlur(rng.integers(60, 190, (HEIGHT, WIDTH, 3), np.uint8), (0, 0), 25)
     for frame in range(round(seconds * RATE_HZ)):
         now = frame / RATE_HZ
@@ -139,7 +156,7 @@ def scene(
         for index, person in enumerate(crowd):
             middle = person.middle_xy(now)
             middles.append(middle)
-            away = hidden and abs(times[index] - now) < 0.125
+            away = hidden and abs(away_s[index] - now) < AWAY_S / 2
             if not away:
                 _paste(image, owner, person.picture_bgra, middle, index)
         seen = np.array([np.count_nonzero(owner == index) for index in range(count)])
@@ -164,3 +181,73 @@ def _paste(
     below = image[y0:y1, x0:x1]
     below[:] = (moved[..., :3] * alpha + below * (1 - alpha)).astype(np.uint8)
     owner[y0:y1, x0:x1][moved[..., 3] > 127] = index
+
+
+SECONDS = 10.0
+SETTLED_FRAMES = 15
+# Middle of the landmarks to middle of the head, in heights of the head.
+SAME_PLACE = 0.35
+VISIBLE = 0.75
+
+
+class IdCount:
+    """Counts as CLEAR-MOT does (Bernardin and Stiefelhagen, 2008): a match lasts while it holds."""
+
+    def __init__(self) -> None:
+        self.id_by_person: dict[int, str] = {}
+        self.switches: list[tuple[int, int, str, str]] = []
+        self.visible = 0
+        self.matched = 0
+
+    def add(self, frame: int, result, truth) -> None:
+        """Take one frame."""
+        middles = np.array(
+            [(f.landmarks[:, :2].min(axis=0) + f.landmarks[:, :2].max(axis=0)) / 2
+             for f in result.faces]
+        ).reshape(-1, 2)  # fmt: skip
+        distance = np.linalg.norm(middles[:, None] - truth.middles_xy[None], axis=2)
+        cost = np.where(truth.visible >= VISIBLE, distance / truth.sizes_px, np.inf)
+        ids = [face.id for face in result.faces]
+        kept = [
+            (ids.index(face_id), person)
+            for person, face_id in self.id_by_person.items()
+            if face_id in ids and cost[ids.index(face_id), person] < SAME_PLACE
+        ]
+        for row, person in kept:
+            cost[row, :] = np.inf
+            cost[:, person] = np.inf
+        rows, people = linear_sum_assignment(np.minimum(cost, 1e6))
+        new = [(r, p) for r, p in zip(rows, people, strict=True) if cost[r, p] < SAME_PLACE]
+        for row, person in new:
+            before = self.id_by_person.get(person, ids[row])
+            if before != ids[row]:
+                self.switches.append((frame, person, before, ids[row]))
+            self.id_by_person[person] = ids[row]
+        self.visible += int((truth.visible >= VISIBLE).sum())
+        self.matched += len(kept) + len(new)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 5, 6])
+def test_everybody_keeps_one_id(model_set, astronaut, seed):
+    pipeline = FacePipeline(model_set, PipelineConfig())
+    count = IdCount()
+    for frame, (image, stamp_ns, truth) in enumerate(scene(astronaut, seed, SECONDS, hidden=True)):
+        result = pipeline.process(image, stamp_ns)
+        if frame >= SETTLED_FRAMES:
+            count.add(frame, result, truth)
+    pipeline.close()
+    assert not count.switches
+    assert len(set(count.id_by_person.values())) == PEOPLE
+    assert count.matched / count.visible > 0.95
+
+
+def test_the_scene_is_what_it_says(astronaut):
+    """Everybody is covered by somebody at some time, and all are inside the image."""
+    least = np.ones(PEOPLE)
+    for index, (image, stamp_ns, truth) in enumerate(scene(astronaut, 1, SECONDS)):
+        assert image.shape == (HEIGHT, WIDTH, 3)
+        assert stamp_ns == index * PERIOD_NS
+        assert ((truth.middles_xy > 0) & (truth.middles_xy < (WIDTH, HEIGHT))).all()
+        least = np.minimum(least, truth.visible)
+    assert index + 1 == SECONDS * RATE_HZ
+    assert np.count_nonzero(least < 0.5) >= PEOPLE // 2
