@@ -6,6 +6,7 @@
 import os
 from pathlib import Path
 
+from launch.action import Action
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
@@ -15,6 +16,8 @@ from launch.actions import (
 from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
+from launch.events.process import ProcessExited
+from launch.launch_context import LaunchContext
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -23,6 +26,11 @@ from launch import LaunchDescription
 
 SHARE = Path(__file__).resolve().parent.parent
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+RVIZ_TOPICS = ("faces/markers", "faces/points", "faces/overlay", "faces/depth")
+# Exit codes of a node that has ended or said what is wrong; after any other it died.
+ENDED = (0, 1)
+RESPAWN_DELAY_S = 2.0
+RESPAWNS = 5
 
 
 def _text(name: str) -> ParameterValue:
@@ -54,6 +62,36 @@ def _arguments() -> list[DeclareLaunchArgument]:
             description="Process the newest image and drop the others, or process every image.",
         ),
         DeclareLaunchArgument(
+            "bag_topic", default_value="", description="Image topic of a bag; empty: the first."
+        ),
+        DeclareLaunchArgument(
+            "pace",
+            default_value="time",
+            choices=["time", "answered"],
+            description="Play at the source's own pace, or as fast as the faces are answered.",
+        ),
+        DeclareLaunchArgument(
+            "start_s", default_value="0.0", description="Seconds left out at the beginning."
+        ),
+        DeclareLaunchArgument(
+            "end_s", default_value="0.0", description="Seconds after which it ends; 0: plays all."
+        ),
+        DeclareLaunchArgument(
+            "camera_info_file",
+            default_value="",
+            description="Calibration (YAML of camera_calibration, path or file://); empty: none.",
+        ),
+        DeclareLaunchArgument(
+            "frame_id",
+            default_value="camera",
+            description="Coordinate frame of the images; those of a bag keep their own.",
+        ),
+        DeclareLaunchArgument(
+            "tf_topic",
+            default_value="/tf",
+            description="Topic of the transforms; 'tf' puts them into the namespace.",
+        ),
+        DeclareLaunchArgument(
             "namespace", default_value="", description="Namespace of all topics and nodes."
         ),
         DeclareLaunchArgument(
@@ -70,8 +108,31 @@ def _fastdds_profile() -> list[SetEnvironmentVariable]:
     return [SetEnvironmentVariable(name, profile) for name in PROFILE_VARIABLES]
 
 
+def _number(name: str) -> ParameterValue:
+    return ParameterValue(LaunchConfiguration(name), value_type=float)
+
+
+def _end_with(node: Node) -> RegisterEventHandler:
+    """End everything with a node, unless it died: then it is started again."""
+
+    def on_exit(event: ProcessExited, _: LaunchContext) -> list[Action]:
+        if event.returncode not in ENDED:
+            return []
+        return [EmitEvent(event=Shutdown(reason=f"{event.process_name} has ended"))]
+
+    return RegisterEventHandler(OnProcessExit(target_action=node, on_exit=on_exit))
+
+
 def generate_launch_description() -> LaunchDescription:
-    """Start a media source and a face node; the end of the media ends both."""
+    """Start a media source and a face node; the end of the media ends both.
+
+    The face node brings itself to active. A node that dies is started again.
+    """
+    respawn = {
+        "respawn": True,
+        "respawn_delay": RESPAWN_DELAY_S,
+        "respawn_max_retries": RESPAWNS,
+    }
     media_source = Node(
         package="tddfa_ros",
         executable="media_source",
@@ -83,9 +144,16 @@ def generate_launch_description() -> LaunchDescription:
                 "input": _text("input"),
                 "loop": ParameterValue(LaunchConfiguration("loop"), value_type=bool),
                 "wait_for_subscribers": 1,
+                "bag_topic": _text("bag_topic"),
+                "pace": _text("pace"),
+                "start_s": _number("start_s"),
+                "end_s": _number("end_s"),
+                "camera_info_file": _text("camera_info_file"),
+                "frame_id": _text("frame_id"),
             },
         ],
         output="screen",
+        **respawn,
     )
     face_node = Node(
         package="tddfa_ros",
@@ -100,23 +168,29 @@ def generate_launch_description() -> LaunchDescription:
                 "frame_policy": _text("frame_policy"),
             },
         ],
+        remappings=[("/tf", LaunchConfiguration("tf_topic"))],
         output="screen",
-        respawn=True,
-        respawn_delay=2.0,
-        respawn_max_retries=5,
+        **respawn,
     )
     rviz = Node(
         package="rviz2",
         executable="rviz2",
         namespace=LaunchConfiguration("namespace"),
+        arguments=["-d", str(SHARE / "config" / "faces.rviz")],
+        remappings=[
+            *((f"/{topic}", topic) for topic in RVIZ_TOPICS),
+            ("/tf", LaunchConfiguration("tf_topic")),
+        ],
         condition=IfCondition(LaunchConfiguration("rviz")),
     )
-    end_with_media = RegisterEventHandler(
-        OnProcessExit(
-            target_action=media_source,
-            on_exit=[EmitEvent(event=Shutdown(reason="the media source has ended"))],
-        )
-    )
     return LaunchDescription(
-        [*_arguments(), *_fastdds_profile(), face_node, media_source, rviz, end_with_media]
+        [
+            *_arguments(),
+            *_fastdds_profile(),
+            face_node,
+            media_source,
+            rviz,
+            _end_with(media_source),
+            _end_with(face_node),
+        ]
     )

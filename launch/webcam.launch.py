@@ -9,7 +9,15 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, This
 
 from launch import LaunchDescription
 
-PASSED_ON = ("input", "model_set", "overlay", "namespace", "rviz")
+PASSED_ON = (
+    "input",
+    "model_set",
+    "overlay",
+    "camera_info_file",
+    "frame_id",
+    "namespace",
+    "rviz",
+)
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -26,6 +34,15 @@ def generate_launch_description() -> LaunchDescription:
                 "overlay",
                 default_value="landmarks,pose,box,id",
                 description="What is drawn on faces/overlay, separated by commas.",
+            ),
+            DeclareLaunchArgument(
+                "camera_info_file",
+                default_value="",
+                description="Calibration (YAML of camera_calibration, path or file://); "
+                "empty: none, and so no metric poses.",
+            ),
+            DeclareLaunchArgument(
+                "frame_id", default_value="camera", description="Coordinate frame of the images."
             ),
             DeclareLaunchArgument(
                 "namespace", default_value="", description="Namespace of all topics and nodes."

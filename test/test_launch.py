@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FILES = sorted((REPOSITORY / "launch").glob("*.launch.py"))
+COMMON = {"model_set", "overlay", "rviz"}
 ARGUMENTS = {
-    "video.launch.py": {"input", "model_set", "loop", "overlay", "namespace", "rviz"},
-    "webcam.launch.py": {"input", "model_set", "overlay", "namespace", "rviz"},
+    "video.launch.py": COMMON
+    | {"input", "loop", "frame_policy", "camera_info_file", "frame_id", "namespace", "tf_topic"},
+    "webcam.launch.py": COMMON | {"input", "camera_info_file", "frame_id", "namespace"},
+    "bag_replay.launch.py": COMMON | {"input", "bag_topic", "pace", "loop", "namespace"},
+    "two_cameras.launch.py": COMMON
+    | {
+        f"{side}_{name}"
+        for side in ("left", "right")
+        for name in ("input", "namespace", "camera_info_file", "frame_id")
+    },
 }
+STARTER = """
+import sys, launch
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource as Source
+service = launch.LaunchService()
+arguments = [tuple(a.split(':=')) for a in sys.argv[2:]]
+service.include_launch_description(
+    IncludeLaunchDescription(Source(sys.argv[1]), launch_arguments=arguments))
+sys.exit(service.run())
+"""
 
 
 def ids(path: Path) -> str:
@@ -66,30 +89,117 @@ def test_every_argument_is_described(path):
         assert argument.description.endswith((".", "]")), argument.name
 
 
-def test_plays_a_video_to_its_end_and_stops(tmp_path, tddfa_v2_set, media):
-    path = REPOSITORY / "launch" / "video.launch.py"
-    described(path)
-    starter = (
-        "import sys, launch\n"
-        "from launch.actions import IncludeLaunchDescription\n"
-        "from launch.launch_description_sources import PythonLaunchDescriptionSource as Source\n"
-        "service = launch.LaunchService()\n"
-        "arguments = [tuple(a.split(':=')) for a in sys.argv[2:]]\n"
-        "service.include_launch_description(\n"
-        "    IncludeLaunchDescription(Source(sys.argv[1]), launch_arguments=arguments))\n"
-        "sys.exit(service.run())\n"
+@pytest.fixture
+def bag(tmp_path):
+    """Six images of one face."""
+    from rosbags.rosbag2 import StoragePlugin, Writer
+
+    from tddfa_ros.core.bag import IMAGE_TYPE
+    from tddfa_ros.core.sample_media import astronaut_clip
+    from tddfa_ros.nodes.face_bytes import typestore_with_faces
+    from tddfa_ros.nodes.raw_image import ImageHeader, encode_image
+
+    path = tmp_path / "recorded"
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        images = writer.add_connection("/image", IMAGE_TYPE, typestore=typestore_with_faces())
+        for index, picture in enumerate(itertools.islice(astronaut_clip(), 6)):
+            header = ImageHeader(10 + index, 0, "camera")
+            writer.write(images, index * 10**8, encode_image(picture, header))
+    return path
+
+
+@pytest.fixture
+def launch(tmp_path):
+    """Run a launch file to its end; what it and its nodes said."""
+
+    def run(name, **arguments):
+        path = REPOSITORY / "launch" / name
+        described(path)
+        given = [f"{key}:={value}" for key, value in arguments.items()]
+        done = subprocess.run(
+            [sys.executable, "-c", STARTER, str(path), *given],
+            env=os.environ | {"ROS_LOG_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        said = done.stdout + done.stderr
+        assert done.returncode == 0, said
+        return said
+
+    return run
+
+
+def test_plays_a_video_to_its_end_and_stops(launch, tddfa_v2_set, media):
+    said = launch(
+        "video.launch.py",
+        input=media / "obama.mp4",
+        model_set=tddfa_v2_set,
+        loop="false",
+        namespace="robot",
     )
-    arguments = [f"input:={media / 'obama.mp4'}", f"model_set:={tddfa_v2_set}", "loop:=false"]
-    done = subprocess.run(
-        [sys.executable, "-c", starter, str(path), *arguments, "namespace:=robot"],
-        env=os.environ | {"ROS_LOG_DIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
     assert "waiting for images on /robot/image" in said
     assert "sent 55 images" in said
     assert said.count("finished cleanly") == 2
+
+
+def test_replays_a_bag(launch, tddfa_v2_set, bag):
+    said = launch("bag_replay.launch.py", input=bag, model_set=tddfa_v2_set, pace="answered")
+    assert "playing bag" in said
+    assert "sent 6 images" in said
+    assert said.count("finished cleanly") == 2
+
+
+def test_two_cameras_do_not_share_their_arguments(launch, tddfa_v2_set, media):
+    said = launch(
+        "two_cameras.launch.py",
+        left_input=media / "obama.mp4",
+        right_input=media / "obama.mp4",
+        right_namespace="other/right",
+        model_set=tddfa_v2_set,
+    )
+    for image in ("/left/image", "/other/right/image"):
+        assert f"waiting for images on {image}\n" in said
+        assert f"obama.mp4 on {image}\n" in said
+    assert said.count("finished cleanly") >= 2
+
+
+def test_a_node_that_cannot_start_ends_all(launch, tddfa_v2_set, tmp_path):
+    said = launch("video.launch.py", input=tmp_path / "no.mp4", model_set=tddfa_v2_set)
+    assert "no.mp4" in said
+    assert said.count("process started with pid") == 2
+
+
+@pytest.mark.slow
+def test_a_node_that_is_killed_is_started_again(tmp_path, tddfa_v2_set, media):
+    path = REPOSITORY / "launch" / "video.launch.py"
+    described(path)
+    log = tmp_path / "said"
+    given = [f"input:={media / 'obama.mp4'}", f"model_set:={tddfa_v2_set}"]
+    with log.open("wb") as out:
+        child = subprocess.Popen(
+            [sys.executable, "-c", STARTER, str(path), *given],
+            env=os.environ | {"ROS_LOG_DIR": str(tmp_path)},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        for starts in (1, 2):
+            pid = await_start(log, starts)
+            if starts == 1:
+                os.kill(pid, signal.SIGKILL)
+    finally:
+        child.send_signal(signal.SIGINT)
+        assert child.wait(30) == 0
+    assert "Traceback" not in log.read_text()
+
+
+def await_start(log, starts):
+    """Wait until the face node takes images for the nth time; its process."""
+    deadline = time.monotonic() + 60
+    while log.read_text().count("waiting for images") < starts:
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+    pids = re.findall(r"\[face_node-\d+\]: process started with pid \[(\d+)\]", log.read_text())
+    return int(pids[-1])

@@ -1,0 +1,87 @@
+"""Faces of a recording: ``ros2 launch tddfa_ros bag_replay.launch.py input:=recording``.
+
+Every image is processed, so that each replay gives the same faces.
+"""
+
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, ThisLaunchFileDir
+
+from launch import LaunchDescription
+
+PASSED_ON = (
+    "input",
+    "bag_topic",
+    "pace",
+    "start_s",
+    "end_s",
+    "loop",
+    "frame_policy",
+    "model_set",
+    "overlay",
+    "camera_info_file",
+    "namespace",
+    "rviz",
+)
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Play a recording: video.launch.py with what fits a replay."""
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument("input", description="Recording of rosbag2, sqlite3 or MCAP."),
+            DeclareLaunchArgument(
+                "bag_topic",
+                default_value="",
+                description="Image topic of the recording, raw or compressed; empty: the first.",
+            ),
+            DeclareLaunchArgument(
+                "pace",
+                default_value="time",
+                choices=["time", "answered"],
+                description="Play as it was recorded, or as fast as the faces are answered.",
+            ),
+            DeclareLaunchArgument(
+                "start_s", default_value="0.0", description="Seconds left out at the beginning."
+            ),
+            DeclareLaunchArgument(
+                "end_s",
+                default_value="0.0",
+                description="Seconds after which it ends; 0: plays all.",
+            ),
+            DeclareLaunchArgument(
+                "loop", default_value="false", description="Whether to begin again at the end."
+            ),
+            DeclareLaunchArgument(
+                "frame_policy",
+                default_value="every",
+                choices=["latest", "every"],
+                description="Process every image, or the newest one as with a camera.",
+            ),
+            DeclareLaunchArgument(
+                "model_set", default_value="", description="Model set, name or path; empty: any."
+            ),
+            DeclareLaunchArgument(
+                "overlay",
+                default_value="landmarks,pose,box,id",
+                description="What is drawn on faces/overlay, separated by commas.",
+            ),
+            DeclareLaunchArgument(
+                "camera_info_file",
+                default_value="",
+                description="Calibration in place of the recording's own; empty: that one.",
+            ),
+            DeclareLaunchArgument(
+                "namespace", default_value="", description="Namespace of all topics and nodes."
+            ),
+            DeclareLaunchArgument(
+                "rviz", default_value="false", description="Whether to show the result in RViz."
+            ),
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource(
+                    PathJoinSubstitution([ThisLaunchFileDir(), "video.launch.py"])
+                ),
+                launch_arguments={name: LaunchConfiguration(name) for name in PASSED_ON}.items(),
+            ),
+        ]
+    )
