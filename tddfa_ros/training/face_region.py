@@ -16,6 +16,7 @@ from tddfa_ros.training import expressions
 from tddfa_ros.training.landmarks import nearest_on_surface
 from tddfa_ros.training.makehuman import SKIN
 from tddfa_ros.training.rig import MODEL_SHAPES, Rig
+from tddfa_ros.training.sheet import border_loops, fill_hole, mirror_pairs, unfold
 from tddfa_ros.training.subdivide import Subdivision, subdivision
 
 LEAST_VERTICES = 12_000
@@ -23,9 +24,6 @@ _SNAP = 0.18
 """A border cut this near to a vertex, as a share of the edge, passes through it: no slivers."""
 _PRECISION_M = 2.0**-20
 """Components are multiples of a micrometre, which lets the file compress."""
-
-_LEAST_UV_AREA = 1e-9
-"""Twice the area of a triangle of the atlas below which it counts as folded."""
 
 REGIONS = ("forehead", "brows", "eyes", "nose", "cheeks", "mouth", "chin", "jaw")
 
@@ -63,7 +61,7 @@ def build(rig: Rig) -> FaceModel:
     def through(field: np.ndarray) -> np.ndarray:
         return np.round(mix.of(levels.refine(field)) / _PRECISION_M) * _PRECISION_M
 
-    symmetry = _mirror(at)
+    symmetry = mirror_pairs(at)
     names = expressions.REGRESSED
     corners, weights = _landmarks(rig, at, triangles, mix)
     sellion, sellion_weights = _on_surface(rig_point(rig), at, triangles)
@@ -213,23 +211,6 @@ def _second_diagonal(corners: np.ndarray) -> bool:
 _DIAGONALS = ((0, 2), (1, 3))
 
 
-def border_loops(triangles: np.ndarray) -> list[list[int]]:
-    """Closed chains of vertices along which the mesh ends, each in the triangles' direction."""
-    edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
-    count = {(int(a), int(b)) for a, b in edges}
-    following = {a: b for a, b in count if (b, a) not in count}
-    loops = []
-    while following:
-        start, at = next(iter(following.items()))
-        loop = [start]
-        del following[start]
-        while at != start:
-            loop.append(at)
-            at = following.pop(at)
-        loops.append(loop)
-    return loops
-
-
 def _close_eyes(at: np.ndarray, triangles: np.ndarray, rig: Rig) -> np.ndarray:
     """Triangles across the openings of the lids, which shrink to nothing when the eye closes."""
     points = rig.landmarks.of(rig.mean)
@@ -239,60 +220,8 @@ def _close_eyes(at: np.ndarray, triangles: np.ndarray, rig: Rig) -> np.ndarray:
         near = [loop for loop in loops if np.linalg.norm(at[loop].mean(axis=0) - eye) < 0.012]
         if len(near) != 1:
             raise ModelSetError(f"{len(near)} openings at an eye; rebuild the rig")
-        filled.append(_clip_ears(at[near[0]][:, :2], near[0]))
+        filled.append(fill_hole(at[near[0]][:, :2], near[0]))
     return np.concatenate(filled)
-
-
-def _clip_ears(flat: np.ndarray, loop: list[int]) -> np.ndarray:
-    """Triangulate the polygon that a border loop leaves open, seen from the front."""
-    ring, places = list(loop)[::-1], dict(zip(loop, flat, strict=True))
-    result = []
-
-    def turn(a: int, b: int, c: int) -> float:
-        (ax, ay), (bx, by), (cx, cy) = places[a], places[b], places[c]
-        return (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-
-    while len(ring) > 3:
-        best, best_length = -1, np.inf
-        for k in range(len(ring)):
-            a, b, c = ring[k - 1], ring[k], ring[(k + 1) % len(ring)]
-            if turn(a, b, c) <= 0:
-                continue
-            others = (v for v in ring if v not in (a, b, c))
-            if any(turn(a, b, v) > 0 and turn(b, c, v) > 0 and turn(c, a, v) > 0 for v in others):
-                continue
-            length = np.hypot(*(places[a] - places[c]))
-            if length < best_length:
-                best, best_length = k, length
-        if best < 0:
-            raise ModelSetError("the lids' border crosses itself; rebuild the rig")
-        result.append((ring[best - 1], ring[best], ring[(best + 1) % len(ring)]))
-        del ring[best]
-    return np.array([*result, tuple(ring)])
-
-
-def _mirror(at: np.ndarray) -> np.ndarray:
-    """(n,) int32 index of each vertex's mirror image, by place."""
-    result = np.empty(len(at), np.int32)
-    grid = np.round(at * 2e4).astype(np.int64)
-    cells: dict[tuple[int, ...], list[int]] = {}
-    for index, cell in enumerate(grid):
-        cells.setdefault(tuple(cell), []).append(index)
-    for index, point in enumerate(at * [-1, 1, 1]):
-        cell = np.round(point * 2e4).astype(np.int64)
-        near = [
-            candidate
-            for dx in (-1, 0, 1)
-            for dy in (-1, 0, 1)
-            for dz in (-1, 0, 1)
-            for candidate in cells.get((cell[0] + dx, cell[1] + dy, cell[2] + dz), ())
-        ]
-        if not near:
-            raise ModelSetError("the face is not symmetric; rebuild the rig")
-        result[index] = min(near, key=lambda k: float(np.sum((at[k] - point) ** 2)))
-    if not np.array_equal(result[result], np.arange(len(at))):
-        raise ModelSetError("the face's mirror images do not pair; rebuild the rig")
-    return result
 
 
 def _atlas(
@@ -309,40 +238,6 @@ def _atlas(
     low, high = upright.min(axis=0), upright.max(axis=0)
     side = (high - low).max() * 1.01
     return unfold(0.5 + (upright - (low + high) / 2) / side, triangles).astype(np.float32)
-
-
-def unfold(uv: np.ndarray, triangles: np.ndarray, *, rounds: int = 500) -> np.ndarray:
-    """Move vertices of folded triangles to the mean of their neighbours until none is folded.
-
-    Raises
-    ------
-    ModelSetError
-        Folds remain after `rounds`.
-    """
-    edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
-    edges = np.unique(np.concatenate([edges, edges[:, ::-1]]), axis=0)
-    degree = np.bincount(edges[:, 0], minlength=len(uv))[:, None]
-    fixed = np.zeros(len(uv), bool)
-    fixed[max(border_loops(triangles), key=len)] = True
-    uv = uv.astype(np.float64)
-    for attempt in range(rounds):
-        folded = triangles[doubled_areas(uv, triangles) <= _LEAST_UV_AREA]
-        moving = np.unique(folded)
-        if attempt < rounds // 2:  # the border gives way only where nothing else helps
-            moving = moving[~fixed[moving]]
-        if not len(folded):
-            return uv
-        total = np.zeros_like(uv)
-        np.add.at(total, edges[:, 0], uv[edges[:, 1]])
-        uv[moving] = (total / degree)[moving]
-    raise ModelSetError(f"{len(folded)} triangles stay folded in the atlas; rebuild the rig")
-
-
-def doubled_areas(uv: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """(m,) twice the signed areas, positive when counter-clockwise with v up."""
-    a, b, c = (uv[triangles[:, k]].astype(np.float64) for k in range(3))
-    u, w = b - a, c - a
-    return u[:, 0] * w[:, 1] - u[:, 1] * w[:, 0]
 
 
 def _landmarks(

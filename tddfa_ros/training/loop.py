@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import multiprocessing
 
+from tddfa_ros.core.errors import TddfaError
 from tddfa_ros.training import checkpoint
 from tddfa_ros.training.curves import Curves
 
@@ -26,7 +27,7 @@ class Recipe:
     Attributes
     ----------
     minutes : wall time in all, over every resumption
-    workers : processes that make examples
+    workers : processes that make examples; 0 makes them in the training process
     batch : examples a step
     rate : highest learning rate
     decay_share : last share of the time, over which the learning rate falls to a hundredth
@@ -50,6 +51,10 @@ class Recipe:
     device: str = "cpu"
     threads: int = 1
     report_seconds: float = 180.0
+
+
+class TrainingError(TddfaError):
+    """A training cannot go on."""
 
 
 HELD_OUT_SEED = 2**40 + 7
@@ -158,8 +163,19 @@ class Training(ABC):
         )
 
     def run(self) -> None:
-        """Train until the recipe's minutes are over."""
+        """Train until the recipe's minutes are over.
+
+        Raises
+        ------
+        TrainingError
+            A worker process died.
+        """
         recipe = self.recipe
+        rng = np.random.default_rng(recipe.seed + self.seen)
+        if not recipe.workers:
+            examples = self.produce(self.rig_path, recipe.seed + self.seen, recipe)
+            self._loop(feed(lambda _: next(examples), recipe, rng))
+            return
         # Forked children of a process whose thread pools run would hang.
         spawn = multiprocessing.get_context("spawn")
         out = spawn.Queue(8)
@@ -173,7 +189,7 @@ class Training(ABC):
         for worker in workers:
             worker.start()
         try:
-            self._loop(feed(out, recipe, np.random.default_rng(recipe.seed + self.seen)))
+            self._loop(feed(_taker(out, workers), recipe, rng))
         finally:
             for worker in workers:
                 worker.terminate()
@@ -240,15 +256,36 @@ def rate_factor(share: float, decay_share: float) -> float:
     return float(0.01 + 0.99 * (0.5 + 0.5 * np.cos(np.pi * falling)))
 
 
-def feed(out: Any, recipe: Recipe, rng: np.random.Generator) -> Iterator[dict[str, torch.Tensor]]:
-    """Batches from a replay that takes in all that the workers have ready."""
+Take = Callable[[bool], dict[str, np.ndarray] | None]
+"""Gives examples: what is ready now or None, or, asked to wait, some in any case."""
+
+
+def feed(take: Take, recipe: Recipe, rng: np.random.Generator) -> Iterator[dict[str, torch.Tensor]]:
+    """Batches from a replay that takes in what is ready, and waits only when it must."""
     replay = Replay(recipe.replay)
     while True:
-        try:
-            while True:
-                replay.add(out.get_nowait())
-        except queue.Empty:
-            pass
         while replay.added < 8 * recipe.batch or replay.drawn > recipe.reuse * replay.added:
-            replay.add(out.get())
+            examples = take(True)
+            if examples is not None:
+                replay.add(examples)
+        if recipe.workers:
+            while (examples := take(False)) is not None:
+                replay.add(examples)
         yield replay.draw(rng, recipe.batch)
+
+
+def _taker(out: Any, workers: list[Any]) -> Take:
+    def take(wait: bool) -> dict[str, np.ndarray] | None:
+        while True:
+            try:
+                return out.get(timeout=2.0) if wait else out.get_nowait()
+            except queue.Empty:
+                if not wait:
+                    return None
+                if not all(worker.is_alive() for worker in workers):
+                    raise TrainingError(
+                        "a process that makes pictures died, see its message above; free memory or "
+                        "train with workers=0"
+                    ) from None
+
+    return take

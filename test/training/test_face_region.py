@@ -4,7 +4,7 @@ from tddfa_native.rasterize import MeshTopology, VisibilityBuffer
 
 from tddfa_ros.core.errors import ModelSetError
 from tddfa_ros.core.face_model import face_model_arrays, face_model_from_arrays
-from tddfa_ros.training import expressions, face_region
+from tddfa_ros.training import expressions, face_region, sheet
 from tddfa_ros.training import rig as rig_file
 
 
@@ -23,7 +23,7 @@ def test_model_passes_the_checks_of_a_model_set(face_model):
 def test_mesh_is_one_oriented_sheet_with_an_outline_and_a_mouth(face_model):
     edges = edges_of(face_model.triangles)
     assert len(np.unique(edges, axis=0)) == len(edges)
-    assert len(face_region.border_loops(face_model.triangles)) == 2
+    assert len(sheet.border_loops(face_model.triangles)) == 2
     label = np.arange(len(face_model.mean))
     while True:
         lower = label.copy()
@@ -53,7 +53,7 @@ def test_faces_look_outwards(face_model):
 
 def test_atlas_has_no_folds_and_no_overlaps(face_model):
     uv = face_model.uv
-    areas = face_region.doubled_areas(uv, face_model.triangles)
+    areas = sheet.doubled_areas(uv, face_model.triangles)
     assert areas.min() > 0
     side = 3000
     flat = np.column_stack([uv[:, 0] * side, (1 - uv[:, 1]) * side, np.zeros(len(uv))])
@@ -103,8 +103,8 @@ def test_a_fold_is_smoothed_out():
     triangles = rig_file.split_quads(quads)
     folded = uv.copy()
     folded[5] = [0.7, 0.7]
-    assert face_region.doubled_areas(folded, triangles).min() < 0
-    flat = face_region.unfold(folded, triangles)
-    assert face_region.doubled_areas(flat, triangles).min() > 0
+    assert sheet.doubled_areas(folded, triangles).min() < 0
+    flat = sheet.unfold(folded, triangles)
+    assert sheet.doubled_areas(flat, triangles).min() > 0
     with pytest.raises(ModelSetError, match="folded"):
-        face_region.unfold(folded, triangles[:, ::-1])
+        sheet.unfold(folded, triangles[:, ::-1])

@@ -1,0 +1,136 @@
+"""The exported set: the networks as trained, in the contract of the model sets."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs PyTorch")
+
+from tddfa_ros.core import model_set  # noqa: E402
+from tddfa_ros.core.detect import Detector  # noqa: E402
+from tddfa_ros.core.errors import ModelSetError  # noqa: E402
+from tddfa_ros.core.model_set import ModelSet  # noqa: E402
+from tddfa_ros.core.onnx_session import OnnxSession, TensorSpec  # noqa: E402
+from tddfa_ros.training import checkpoint, embedded, evaluate, export, fitting  # noqa: E402
+from tddfa_ros.training.networks import DetectorNet, RegressorNet  # noqa: E402
+
+
+def shaken(net, seed):
+    """The network with random weights everywhere, also in the normalisation."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for name, value in net.state_dict().items():
+            if name.endswith("running_var") or name.endswith("norm.weight"):
+                value.uniform_(0.5, 1.5)
+            elif value.dtype.is_floating_point and value.ndim == 1:
+                value.add_(0.1 * torch.randn_like(value))
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return shaken(RegressorNet(40, 16), 1), shaken(DetectorNet(), 2)
+
+
+@pytest.fixture(scope="module")
+def exported(networks, rig_path, tmp_path_factory) -> ModelSet:
+    run = tmp_path_factory.mktemp("run")
+    for name, net in zip(("regressor", "detector"), networks, strict=True):
+        checkpoint.save(run / f"{name}.pt", {"average": net.state_dict(), "seen": 7})
+    return embedded.write(run, rig_path, run / "embedded")
+
+
+def test_set_loads_and_is_small_enough(exported):
+    files = {file.name for file in exported.path.iterdir()}
+    assert {"model.yaml", "detector.onnx", "regressor.onnx", "face_model.npz", "rig.npz"} <= files
+    assert sum(f.stat().st_size for f in exported.path.iterdir()) < 15e6
+    assert model_set.load(exported.path).name == "embedded"
+    assert exported.face_model.metres_per_unit == 1
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_regressor_computes_what_was_trained(exported, networks, count, rng):
+    crops = rng.integers(0, 256, (count, 120, 120, 3)).astype(np.uint8)
+    session = OnnxSession(
+        exported.regressor_path,
+        threads=1,
+        inputs={"crops": TensorSpec("uint8", (None, 120, 120, 3))},
+        outputs={
+            "params": TensorSpec("float32", (None, 68)),
+            "confidence": TensorSpec("float32", (None,)),
+        },
+    )
+    params, confidence = session.run({"crops": crops})
+    with torch.no_grad():
+        wanted = export.CameraRegressor(networks[0])(torch.from_numpy(crops))
+    np.testing.assert_allclose(params, wanted[0].numpy(), rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(confidence, wanted[1].numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(480, 640), (97, 131), (64, 64)])
+def test_detector_computes_what_was_trained_at_any_size(exported, networks, size, rng):
+    image = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
+    session = OnnxSession(
+        exported.detector_path,
+        threads=1,
+        inputs={"image": TensorSpec("uint8", (None, None, 3))},
+        outputs={
+            "boxes_xyxy": TensorSpec("float32", (None, 4)),
+            "scores": TensorSpec("float32", (None,)),
+        },
+    )
+    boxes, scores = session.run({"image": image})
+    with torch.no_grad():
+        wanted = export.BoxDetector(networks[1])(torch.from_numpy(image))
+    np.testing.assert_allclose(boxes, wanted[0].numpy(), rtol=1e-3, atol=0.05)
+    # Of two equal neighbours rounding says which is the peak.
+    same = np.abs(scores - wanted[1].numpy()) < 1e-4
+    assert same.mean() > 0.999 - 2 / len(scores)
+    assert len(Detector(exported, threads=1).detect(image, 1.0)) == 0
+
+
+def test_landmarks_of_the_set_are_those_of_the_training(exported, networks, rig, rng):
+    """Through the set's camera and mesh come the points that the loss has seen."""
+    crop = rng.integers(0, 256, (120, 120, 3)).astype(np.uint8)
+    fitter = evaluate.Fitter(exported)
+    # A region twice as large as the crop, for which the camera's pixel convention is exact.
+    image = np.repeat(np.repeat(crop, 2, axis=0), 2, axis=1)
+    _, landmarks = fitter.fit(image, np.array([0, 0, 240, 240], np.float32))
+    with torch.no_grad():
+        fit = fitting.decode(networks[0](torch.from_numpy(crop[None])), 40, 16)
+        dense = np.zeros(0, np.int32)
+        points = fitting.PointModel(rig, dense, 16)(fit)[0].numpy()
+    expected = (points[:, :2] + 0.5) * 2 - 0.5
+    assert np.abs(landmarks[:, :2] - expected).max() < 1.5
+    assert np.abs((landmarks[:, :2] - expected).mean(axis=0)).max() < 0.2
+
+
+def test_missing_state_is_named(tmp_path, rig_path):
+    with pytest.raises(ModelSetError, match=r"regressor\.pt"):
+        embedded.write(tmp_path, rig_path, tmp_path / "out")
+
+
+def test_foreign_folders_are_left_alone(networks, rig_path, tmp_path):
+    for name, net in zip(("regressor", "detector"), networks, strict=True):
+        checkpoint.save(tmp_path / f"{name}.pt", {"average": net.state_dict(), "seen": 7})
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("keep")
+    with pytest.raises(ModelSetError, match="no model set"):
+        embedded.write(tmp_path, rig_path, tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["mine.txt"]
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_nme_and_jitter_by_hand():
+    truth = np.array([[0.0, 0], [40, 0], [0, 10], [40, 10]])
+    assert evaluate.nme(truth + np.array([3, 4]), truth) == pytest.approx(100 * 5 / 20)
+    still = np.tile(truth, (6, 1, 1)) + np.arange(6)[:, None, None]
+    assert evaluate.jitter(still) == pytest.approx(0, abs=1e-12)
+    trembling = np.tile(truth, (5, 1, 1))
+    trembling[::2, :, 0] += 1
+    assert evaluate.jitter(trembling) == pytest.approx(100 * 2 / 20)
+
+
+def test_angle_between_rotations():
+    turn = fitting.rotation_from_six(torch.tensor([[1.0, 0, 0, 0, 0, 1.0]])).numpy()[0]
+    assert evaluate.angle_between_deg(np.eye(3), turn) == pytest.approx(90, abs=1e-3)
+    assert evaluate.angle_between_deg(turn, turn) == pytest.approx(0, abs=0.05)

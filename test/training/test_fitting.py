@@ -1,0 +1,109 @@
+"""The regressor's outputs decoded, and the loss, against a face of known parameters."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch", reason="training needs PyTorch")
+
+from tddfa_ros.training import fitting  # noqa: E402
+from tddfa_ros.training.crops import CROP  # noqa: E402
+from tddfa_ros.training.networks import POSE_OUTPUTS, RegressorNet  # noqa: E402
+from tddfa_ros.training.sight import rotation_from_angles, spread_points  # noqa: E402
+
+SHAPES, EXPRESSIONS = 40, 16
+
+
+@given(st.lists(st.floats(-10, 10), min_size=6, max_size=6))
+def test_six_numbers_give_a_rotation(six):
+    six = np.array(six)
+    if min(np.linalg.norm(six[:3]), np.linalg.norm(np.cross(six[:3], six[3:]))) < 1e-2:
+        return
+    rotation = fitting.rotation_from_six(torch.tensor(six[None])).numpy()[0]
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-6)
+    assert np.linalg.det(rotation) == pytest.approx(1)
+    assert rotation[0] @ six[:3] > 0
+
+
+@pytest.fixture(scope="module")
+def points(rig):
+    return fitting.PointModel(rig, spread_points(rig, 30), EXPRESSIONS)
+
+
+def outputs_for(rotation, scale, centre, shape, expression):
+    """The outputs that mean these parameters."""
+    share = np.asarray(centre) / (CROP / 2) - 1
+    pose = [*rotation[:2].ravel(), np.log(scale / fitting.USUAL_SCALE), *(2 * np.arctanh(share))]
+    return torch.tensor(np.concatenate([pose, shape, expression, [3.0]])[None], dtype=torch.float32)
+
+
+def known_face(rng):
+    rotation = rotation_from_angles(0.6, -0.3, 0.2)
+    shape = rng.normal(size=SHAPES).astype(np.float32)
+    expression = rng.uniform(0, 0.6, EXPRESSIONS).astype(np.float32)
+    return rotation, 480.0, (64.0, 57.0), shape, expression
+
+
+def seen(rig, rotation, scale, centre, shape, expression):
+    """(98, 3) points by numpy, from the rig."""
+    rig_shape = np.zeros(len(rig.shape_basis), np.float32)
+    rig_expression = np.zeros(len(rig.expression_basis), np.float32)
+    rig_shape[:SHAPES], rig_expression[:EXPRESSIONS] = shape, expression
+    head = rig.pose(rig_shape, rig_expression)
+    face = np.concatenate([rig.landmarks.of(head), head[spread_points(rig, 30)]])
+    turned = scale * face @ rotation.T
+    return np.column_stack([turned[:, :2] * [1, -1] + centre, turned[:, 2]]).astype(np.float32)
+
+
+def test_decoded_points_are_those_of_the_rig(rig, points, rng):
+    face = known_face(rng)
+    fit = fitting.decode(outputs_for(*face), SHAPES, EXPRESSIONS)
+    np.testing.assert_allclose(fit.rotation[0], face[0], atol=1e-5)
+    assert float(fit.scale) == pytest.approx(480, rel=1e-5)
+    np.testing.assert_allclose(fit.centre[0], face[2], atol=1e-3)
+    np.testing.assert_allclose(points(fit)[0], seen(rig, *face), atol=0.01)
+
+
+def loss_of(rig, points, outputs, face, is_face=1.0):
+    fit = fitting.decode(outputs, SHAPES, EXPRESSIONS)
+    truth = {
+        "points": torch.tensor(seen(rig, *face))[None],
+        "shape": torch.tensor(face[3])[None],
+        "expression": torch.tensor(face[4])[None],
+        "is_face": torch.tensor([is_face]),
+    }
+    return fitting.FitLoss(98)(fit, points(fit), truth)
+
+
+def test_loss_of_the_truth_is_nothing_and_that_of_a_shift_is_its_length(rig, points, rng):
+    face = known_face(rng)
+    right = loss_of(rig, points, outputs_for(*face), face)
+    assert float(right.nme) < 0.01
+    assert float(right.points) < 0.002
+    assert float(right.expression) < 1e-6
+    moved = (*face[:2], (67.0, 61.0), *face[3:])
+    flat = seen(rig, *face)[:68, :2]
+    size = np.sqrt(np.prod(np.ptp(flat, axis=0)))
+    wrong = loss_of(rig, points, outputs_for(*moved), face)
+    assert float(wrong.nme) == pytest.approx(100 * 5 / size, rel=1e-3)
+    assert float(wrong.points) == pytest.approx(5 / size, rel=2e-3)
+
+
+def test_crops_without_a_face_teach_only_the_confidence(rig, points, rng):
+    face = known_face(rng)
+    outputs = outputs_for(*face).requires_grad_()
+    loss_of(rig, points, outputs, (*face[:2], (40.0, 40.0), *face[3:]), 0.0).total.backward()
+    assert float(outputs.grad[0, :-1].abs().max()) == 0
+    assert float(outputs.grad[0, -1]) > 0
+
+
+def test_network_starts_at_the_mean_face_looking_ahead():
+    net = RegressorNet(SHAPES, EXPRESSIONS).eval()
+    crops = torch.randint(0, 256, (3, CROP, CROP, 3), dtype=torch.uint8)
+    outputs = net(crops)
+    assert outputs.shape == (3, POSE_OUTPUTS + SHAPES + EXPRESSIONS + 1)
+    fit = fitting.decode(outputs, SHAPES, EXPRESSIONS)
+    angle = torch.arccos(((fit.rotation.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1))
+    assert float(angle.max()) < 0.6
+    assert float((fit.centre - CROP / 2).abs().max()) < 20

@@ -1,0 +1,114 @@
+"""Resuming, averaging, replay and the falling rate."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs PyTorch")
+
+from tddfa_ros.training import checkpoint, loop  # noqa: E402
+from tddfa_ros.training.curves import Curves  # noqa: E402
+from tddfa_ros.training.loop import Recipe, Replay, Training, rate_factor  # noqa: E402
+
+
+class LineTraining(Training):
+    """Fits y = 3 x - 1."""
+
+    name = "line"
+    columns = ("error",)
+
+    def make_net(self):
+        return torch.nn.Linear(1, 1)
+
+    def prepare(self):
+        pass
+
+    @staticmethod
+    def produce(rig_path, seed, recipe):
+        rng = np.random.default_rng(seed)
+        while True:
+            x = rng.normal(size=(32, 1)).astype(np.float32)
+            yield {"x": x, "y": 3 * x - 1}
+
+    def losses(self, batch):
+        error = ((self.net(batch["x"]) - batch["y"]) ** 2).mean()
+        return error, error.detach()
+
+    def validate(self, net):
+        return {"slope": net.weight.item()}
+
+
+def training(folder, minutes=0.1):
+    recipe = Recipe(minutes=minutes, rate=0.05, replay=512, batch=32, report_seconds=1, workers=0)
+    return LineTraining("no rig", folder, recipe)
+
+
+def test_a_run_learns_writes_its_curve_and_resumes(tmp_path):
+    first = training(tmp_path)
+    first.run()
+    assert first.net.weight.item() == pytest.approx(3, abs=0.05)
+    curve = Curves(tmp_path / "line.csv").read()
+    assert curve["seen"][-1] == first.seen
+    assert curve["slope"][-1] == pytest.approx(3, abs=0.2)
+    again = training(tmp_path, minutes=0.13)
+    assert again.seen == first.seen
+    assert again.net.weight.item() == first.net.weight.item()
+    again.run()
+    assert again.seen > first.seen
+    Curves(tmp_path / "line.csv").plot(tmp_path / "line.png", ["loss"])
+    assert (tmp_path / "line.png").stat().st_size > 1000
+
+
+def test_states_are_whole_or_absent(tmp_path, monkeypatch):
+    path = tmp_path / "state.pt"
+    assert checkpoint.load(path) is None
+    checkpoint.save(path, {"a": torch.ones(2)})
+    monkeypatch.setattr(torch, "save", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        checkpoint.save(path, {"a": torch.zeros(2)})
+    assert torch.equal(checkpoint.load(path)["a"], torch.ones(2))
+
+
+def test_average_of_a_constant_is_the_constant_and_lags_a_change():
+    net = torch.nn.Linear(1, 1)
+    average = checkpoint.Average(net)
+    for _ in range(90):
+        average.update(net)
+    assert torch.allclose(average.state["weight"], net.weight)
+    before = net.weight.detach().clone()
+    with torch.no_grad():
+        net.weight.add_(1.0)
+    average.update(net)
+    moved = float(average.state["weight"] - before)
+    assert moved == pytest.approx(1 - 91 / 101, abs=1e-3)
+
+
+def test_replay_keeps_the_newest_and_counts():
+    replay = Replay(10)
+    replay.add({"k": np.arange(8)})
+    replay.add({"k": np.arange(8, 14)})
+    drawn = replay.draw(np.random.default_rng(0), 10)["k"].tolist()
+    assert sorted(drawn) == list(range(4, 14))
+    assert (replay.added, replay.drawn) == (14, 10)
+
+
+def test_rate_is_flat_then_falls_to_a_hundredth():
+    assert rate_factor(0.0, 0.4) == 1
+    assert rate_factor(0.6, 0.4) == pytest.approx(1)
+    assert rate_factor(0.8, 0.4) == pytest.approx(0.505)
+    assert rate_factor(1.0, 0.4) == pytest.approx(0.01)
+    falling = [rate_factor(s, 0.4) for s in np.linspace(0, 1, 50)]
+    assert (np.diff(falling) <= 1e-12).all()
+
+
+def test_held_out_seed_is_no_workers_seed():
+    assert loop.HELD_OUT_SEED > 2**32
+
+
+def test_a_dead_worker_ends_the_run(tmp_path):
+    """The class cannot be imported by a fresh process here, so the worker dies at its start."""
+    run = training(tmp_path)
+    run.recipe = dataclasses.replace(run.recipe, workers=1)
+    with pytest.raises(loop.TrainingError, match="died"):
+        run.run()
