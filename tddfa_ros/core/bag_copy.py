@@ -7,8 +7,9 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
-from rosbags.interfaces import Connection, Qos
+from rosbags.interfaces import Connection, ConnectionExtRosbag2, Qos
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
@@ -76,18 +77,20 @@ class BagCopy:
 
     def _copy_connection(self, source: Connection) -> Connection:
         # Bags older than Jazzy have no definitions; those of ROS itself are known.
-        typestore = None
-        msgdef, digest = source.msgdef.data, source.digest or _type_hash(source)
+        typestore: Typestore | None = None
+        msgdef: str | None = source.msgdef.data
+        digest: str | None = source.digest or _type_hash(source)
         if not msgdef and source.msgtype in _TYPES.types:
             typestore, msgdef, digest = _TYPES, None, None
+        about = cast("ConnectionExtRosbag2", source.ext)
         return self._writer.add_connection(
             source.topic,
             source.msgtype,
             typestore=typestore,
             msgdef=msgdef,
             rihs01=digest,
-            serialization_format=source.ext.serialization_format,
-            offered_qos_profiles=source.ext.offered_qos_profiles,
+            serialization_format=about.serialization_format,
+            offered_qos_profiles=about.offered_qos_profiles,
         )
 
     def add_topic(self, topic: str, msgtype: str, typestore: Typestore, qos: Qos) -> None:

@@ -81,7 +81,8 @@ def posed_vertices(
         return (model_vertices * metres_per_unit).astype(np.float32)
     if pose not in POSES:
         raise ExportError(f"pose {pose!r} is not one of {', '.join(POSES)}")
-    in_image = image_vertices * np.float32([1, -1, 1]) + np.float32([0, image_height, 0])
+    in_image = image_vertices * np.array([1, -1, 1], np.float32)
+    in_image += np.array([0, image_height, 0], np.float32)
     if pose == "image":
         return in_image
     centred = model_vertices - model_vertices.mean(axis=0)
@@ -138,16 +139,21 @@ def merged(meshes: Sequence[FaceMesh]) -> FaceMesh:
     )
     if all(mesh.colors_bgr is not None for mesh in meshes):
         joined = replace(joined, colors_bgr=np.concatenate([mesh.colors_bgr for mesh in meshes]))
-    if not all(mesh.uv is not None and mesh.texture_bgr is not None for mesh in meshes):
-        return joined
-    if len({len(mesh.texture_bgr) for mesh in meshes}) > 1:
-        raise ExportError("textures of different heights cannot be joined; use one texture size")
-    left = np.cumsum([0] + [mesh.texture_bgr.shape[1] for mesh in meshes])
-    uv = [
-        (mesh.uv * [mesh.texture_bgr.shape[1], 1] + [start, 0]) / [left[-1], 1]
-        for mesh, start in zip(meshes, left, strict=False)
+    textured = [
+        (mesh.uv, mesh.texture_bgr)
+        for mesh in meshes
+        if mesh.uv is not None and mesh.texture_bgr is not None
     ]
-    texture = np.concatenate([mesh.texture_bgr for mesh in meshes], axis=1)
+    if len(textured) < len(meshes):
+        return joined
+    if len({len(texture) for _, texture in textured}) > 1:
+        raise ExportError("textures of different heights cannot be joined; use one texture size")
+    widths = np.array([texture.shape[1] for _, texture in textured])
+    uv = [
+        (uv * [width, 1] + [end - width, 0]) / [widths.sum(), 1]
+        for (uv, _), width, end in zip(textured, widths, widths.cumsum(), strict=True)
+    ]
+    texture = np.concatenate([texture for _, texture in textured], axis=1)
     return replace(joined, uv=np.concatenate(uv).astype(np.float32), texture_bgr=texture)
 
 

@@ -16,6 +16,7 @@ import json
 import struct
 import threading
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -242,7 +243,7 @@ class JournaledNetworks(Networks):
         return params, fit.confidences
 
 
-def _records(content: bytes):
+def _records(content: bytes) -> Iterator[tuple[bytes, int]]:
     """Yield the payload and the end of every whole record."""
     at = 0
     while at + _HEAD.size <= len(content):

@@ -145,6 +145,8 @@ class Output:
         if self.picture is not None:
             _write_picture(path, self.picture(scene))
             return [path]
+        if self.mesh is None:
+            raise TypeError("an output has either a picture or a mesh")
         meshes = [self.mesh(scene, face) for face in range(len(scene.faces))]
         if meshes and scene.mesh_pose == "image":
             meshes = [mesh_io.merged(meshes)]

@@ -72,7 +72,7 @@ def test_exact_points_give_the_exact_pose(camera, yaw_deg, distance_m):
 
 @pytest.mark.parametrize("distance_m", [0.4, 1.0, 2.0])
 def test_covariance_covers_the_error(distance_m):
-    """With noise of known size, squared errors in units of the covariance average to the freedom."""
+    """Squared errors in units of the covariance average to the degrees of freedom."""
     rng = np.random.default_rng(1)
     points = head_points(rng)
     rotation, position = turned(25, -10, 5), distance_m * np.array([0.15, 0.1, 1.0])
