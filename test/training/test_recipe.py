@@ -55,7 +55,10 @@ def test_a_few_seconds_train_export_and_resume(rig_path, tmp_path):
     first.run()
     again = train_regressor.RegressorTraining(rig_path, tmp_path, recipe)
     assert again.seen == first.seen > 0
-    assert all(torch.equal(a, b) for a, b in zip(first.net.parameters(), again.net.parameters()))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(first.net.parameters(), again.net.parameters(), strict=True)
+    )
 
 
 def test_errors_are_told_without_a_traceback(tmp_path, capsys):
