@@ -1,4 +1,4 @@
-"""Parameter tables of the README, made from the code that declares the parameters.
+"""Parameter tables of the README and of docs/ros.md, made from the code that declares them.
 
 ``python -m docs.parameter_tables`` in the repository's root rewrites them in place; a test fails
 until that is done.
@@ -13,7 +13,8 @@ from tddfa_ros.core.atomic_file import replacing
 from tddfa_ros.core.config import Option, options
 from tddfa_ros.nodes.parameter_files import CONFIGS_BY_NODE
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+REPOSITORY = Path(__file__).resolve().parents[1]
+DOCUMENTS = (REPOSITORY / "README.md", REPOSITORY / "docs" / "ros.md")
 BEGIN = "<!-- parameters of {}: made by docs/parameter_tables.py -->"
 END = "<!-- end of parameters -->"
 
@@ -39,21 +40,22 @@ def _range(about: Option) -> str:
 
 
 def with_tables(text: str) -> str:
-    """Return the README's text with every table between its marks made anew."""
+    """Return a document's text with every table between its marks made anew."""
     for node_name in CONFIGS_BY_NODE:
         before, begin, rest = text.partition(BEGIN.format(node_name))
         if not begin:
-            raise SystemExit(f"{README.name} has no line {BEGIN.format(node_name)}")
+            raise SystemExit(f"a document has no line {BEGIN.format(node_name)}")
         _, end, after = rest.partition(END)
         text = f"{before}{begin}\n\n{table(node_name)}\n\n{end}{after}"
     return text
 
 
 def main() -> int:
-    """Rewrite the README."""
-    text = with_tables(README.read_text())
-    with replacing(README) as temporary:
-        temporary.write_text(text)
+    """Rewrite the documents."""
+    for document in DOCUMENTS:
+        text = with_tables(document.read_text())
+        with replacing(document) as temporary:
+            temporary.write_text(text)
     return 0
 
 

@@ -9,8 +9,10 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo
 
-from tddfa_ros.core.calibration import Camera, camera_from_calibration
+from tddfa_ros.core.calibration import Camera
 from tddfa_ros.core.errors import ConfigError
+from tddfa_ros.nodes.camera_info import camera_of
+from tddfa_ros.nodes.quality_of_service import OVERRIDABLE
 
 # A publisher that is there sends its first message within this time, or it is not waited for.
 FIRST_MESSAGE_WAIT_S = 1.0
@@ -41,7 +43,12 @@ class CameraInfoInput:
         profile = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         self._waited = False
         self._subscription = self._node.create_subscription(
-            CameraInfo, "camera_info", self._keep, profile, callback_group=self._group
+            CameraInfo,
+            "camera_info",
+            self._keep,
+            profile,
+            callback_group=self._group,
+            qos_overriding_options=OVERRIDABLE,
         )
 
     def stop(self) -> None:
@@ -83,17 +90,7 @@ class CameraInfoInput:
 
     def _read(self, message: CameraInfo, height: int, width: int, rectified: bool) -> Camera | None:
         try:
-            camera = camera_from_calibration(
-                matrix=message.k,
-                distortion=message.d,
-                distortion_model=message.distortion_model,
-                projection=message.p,
-                height=message.height,
-                width=message.width,
-                rectified=rectified,
-                image_height=height,
-                image_width=width,
-            )
+            camera = camera_of(message, height, width, rectified=rectified)
         except ConfigError as error:
             self._say(f"{self.topic}: {error}; no metric pose, no TF")
             return None

@@ -1,0 +1,85 @@
+"""docs/ros.md says what the nodes do: its topics, parameters, names, messages and launch files."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+
+import pytest
+
+from tddfa_msgs.msg import Face, FaceArray
+
+RELIABILITY = {"best_effort": "best effort", "reliable": "reliable"}
+ROW = re.compile(r"\| (in|out) \| `([^`]+)` \| `([^`]+)` \| (\d+) \| ([a-z ]+) \|")
+
+
+@pytest.fixture
+def page(repository):
+    return (repository / "docs" / "ros.md").read_text()
+
+
+def described(endpoint, direction):
+    message = endpoint.msg_type
+    package = message.__module__.partition(".")[0]
+    profile = endpoint.qos_profile
+    return (
+        direction,
+        endpoint.topic_name,
+        f"{package}/{message.__name__}",
+        str(profile.depth),
+        RELIABILITY[profile.reliability.name.lower()],
+    )
+
+
+def test_topics_are_those_of_the_active_node(page, make_face_node):
+    node = make_face_node()
+    assert node.start()
+    real = {described(p, "out") for p in node.publishers if p.topic_name != "/parameter_events"}
+    real |= {described(s, "in") for s in node.subscriptions}
+    written = {
+        (direction, name if name.startswith("/") else f"/{name}", *rest)
+        for direction, name, *rest in ROW.findall(page)
+    }
+    assert written == real
+
+
+def test_parameter_tables_are_those_of_the_code(page, repository):
+    path = repository / "docs" / "parameter_tables.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert repository / "docs" / "ros.md" in script.DOCUMENTS
+    assert script.with_tables(page) == page, "run `python -m docs.parameter_tables`"
+
+
+def test_parameters_in_its_text_exist(page, make_face_node):
+    node = make_face_node()
+    node.start()
+    for name in re.findall(r"-p ([a-z_./]+):=", page):
+        assert node.has_parameter(name), name
+
+
+def test_fields_that_the_example_reads_exist(page):
+    (example,) = re.findall(r"```cpp\n(.*?)```", page, re.DOTALL)
+    assert set(re.findall(r"face\.(\w+)", example)) <= set(Face.get_fields_and_field_types())
+    assert set(re.findall(r"message\.(\w+)", example)) <= set(
+        FaceArray.get_fields_and_field_types()
+    )
+
+
+def test_launch_files_and_their_arguments_exist(page, repository):
+    commands = re.findall(r"ros2 launch tddfa_ros (\S+)(.*)", page)
+    assert commands
+    for file, arguments in commands:
+        tree = ast.parse((repository / "launch" / file).read_text())
+        texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+        for name in re.findall(r"(\w+):=", arguments):
+            short = re.sub("^(left|right)_", "", name)
+            assert name in texts or short in texts, f"{file}: {name}"
+
+
+def test_links_lead_somewhere(page, repository):
+    text = re.sub(r"```.*?```", "", page, flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (repository / "docs" / target).exists(), target
