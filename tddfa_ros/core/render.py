@@ -190,6 +190,7 @@ class RenderedFrame:
         self._renderer = renderer
         self._normals: list[np.ndarray | None] = [None] * len(vertices)
         self._seen: list[np.ndarray | None] = [None] * len(vertices)
+        self._shown: list[np.ndarray | None] = [None] * len(vertices)
 
     def overlay(
         self,
@@ -217,11 +218,10 @@ class RenderedFrame:
                 tint = tuple(part / 255 for part in id_color_bgr(self.ids[face]))
                 buffer.blend(face, None, canvas, alpha=alpha, tint=tint)
                 continue
-            shown = buffer.shown_vertices(face)
             light = vertex_light(
                 mesh,
                 self._renderer.topology,
-                shown,
+                self._shown_vertices(face),
                 buffer.extent(face),
                 self._renderer.lighting,
             )
@@ -270,10 +270,16 @@ class RenderedFrame:
         Red is x to the right, green y up, blue z towards the viewer; -1 to 1 is 1 to 255.
         """
         out = np.zeros_like(self.image_bgr)
-        normals = [self._vertex_normals(face) for face in range(len(self.vertices))]
-        bgr = [cv2.cvtColor(mesh[:, None], cv2.COLOR_RGB2BGR)[:, 0] for mesh in normals]
+        normals = [
+            self._vertex_normals(face, shown_only=True) for face in range(len(self.vertices))
+        ]
         # Half a step is added because the kernel truncates.
-        return self._interpolate(bgr, out, scale=np.array([127.0, -127.0, 127.0]), offset=128.5)
+        self._interpolate(normals, out, scale=np.array([127.0, -127.0, 127.0]), offset=128.5)
+        x0, y0, x1, y1 = self._pass().window_xyxy()
+        if x1 > x0 and y1 > y0:
+            window = out[y0:y1, x0:x1]
+            window[:] = cv2.cvtColor(window, cv2.COLOR_RGB2BGR)
+        return out
 
     def uv(self) -> np.ndarray:
         """Texture coordinates to look at, (height, width, 3) uint8 BGR: red u, green v, blue 255.
@@ -352,12 +358,22 @@ class RenderedFrame:
     def _pass(self) -> VisibilityBuffer:
         return self._renderer._visibility(self)
 
-    def _vertex_normals(self, face: int) -> np.ndarray:
-        """(n, 3) float32 outward unit normals in image space."""
+    def _vertex_normals(self, face: int, *, shown_only: bool = False) -> np.ndarray:
+        """(n, 3) float32 outward unit normals in image space, at least of what pixels show."""
         known = self._normals[face]
         if known is None:
-            known = vertex_normals(self.vertices[face], self._renderer.topology, y_down=True)
-            self._normals[face] = known
+            chosen = self._shown_vertices(face) if shown_only else None
+            mesh, topology = self.vertices[face], self._renderer.topology
+            known = vertex_normals(mesh, topology, y_down=True, chosen=chosen)
+            if not shown_only:
+                self._normals[face] = known
+        return known
+
+    def _shown_vertices(self, face: int) -> np.ndarray:
+        """(k,) int32 vertices of the triangles that a pixel shows."""
+        known = self._shown[face]
+        if known is None:
+            known = self._shown[face] = self._pass().shown_vertices(face)
         return known
 
     def _interpolate(

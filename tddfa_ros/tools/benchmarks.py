@@ -7,7 +7,7 @@ Targets and reference figures are medians on two cores of a 2.5 GHz Xeon, 640x48
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,8 @@ from tddfa_ros.core.sample_media import astronaut_clip, astronaut_view
 from tddfa_ros.core.types import Face
 
 PICTURE_SIZE_WH = (640, 480)
+LARGE_SIZE_WH = (1920, 1080)
+MANY_FACES = 10
 FACE_SCALE = 1.45
 CLIP_FRAMES = 60
 FRAME_NS = 33_333_333
@@ -152,19 +154,56 @@ def _dense_held(scene: Scene) -> Callable[[], object]:
 
 
 def _rendering(
-    draw: Callable[[RenderedFrame], object], *, faces: int = 1, scale: int = 1
+    draw: Callable[[RenderedFrame], object],
+    *,
+    faces: int = 1,
+    size_wh: tuple[int, int] = PICTURE_SIZE_WH,
+    further: bool = False,
 ) -> Callable[[Scene], Callable[[], object]]:
-    """Render anew at each call: `faces` copies, on a picture and faces `scale` times as large."""
+    """Draw a frame anew at each call, or a further picture of one that is drawn already.
+
+    The frame has `faces` copies of the face, one beside and over the other, whose size keeps its
+    proportion to the frame's height.
+    """
 
     def make(scene: Scene) -> Callable[[], object]:
-        picture_bgr = cv2.resize(scene.picture_bgr, None, fx=scale, fy=scale)
+        picture_bgr = cv2.resize(scene.picture_bgr, size_wh)
+        scale = np.float32(size_wh[1] / PICTURE_SIZE_WH[1])
         meshes = [
-            np.float32(scale) * (scene.vertices + np.float32([22.0 * (k - faces // 2), 0.0, 0.0]))
+            scale * (scene.vertices + np.float32([22.0 * (k - faces // 2), 0.0, 0.0]))
             for k in range(faces)
         ]
-        return lambda: draw(scene.renderer.frame(picture_bgr, meshes))
+        if not further:
+            return lambda: draw(scene.renderer.frame(picture_bgr, meshes))
+        # A renderer of its own, which keeps the pass while others draw other frames.
+        frame = Renderer(scene.model_set.face_model).frame(picture_bgr, meshes)
+        frame.overlay()
+        return lambda: draw(frame)
 
     return make
+
+
+def _each_face(
+    draw: Callable[[RenderedFrame, int], object],
+) -> Callable[[RenderedFrame], object]:
+    return lambda frame: [draw(frame, face) for face in range(len(frame.vertices))]
+
+
+def _kernels() -> Iterator[Benchmark]:
+    """Each kernel for one and ten faces in a small and a large picture."""
+    kernels: dict[str, tuple[Callable[[RenderedFrame], object], bool]] = {
+        "visibility pass": (RenderedFrame.face_index, False),
+        "pass, vertex normals, visible vertices": (_each_face(RenderedFrame.seen), False),
+        "light and blend": (_overlay, True),
+        "interpolation": (RenderedFrame.pncc, True),
+        "bilinear sampling": (_each_face(RenderedFrame.vertex_colors_bgr), True),
+    }
+    for (name, (draw, further)), size_wh, faces in itertools.product(
+        kernels.items(), (PICTURE_SIZE_WH, LARGE_SIZE_WH), (1, MANY_FACES)
+    ):
+        about = f"kernel: {name}, {faces} face{'s' * (faces > 1)}, {size_wh[0]}x{size_wh[1]}"
+        make = _rendering(draw, faces=faces, size_wh=size_wh, further=further)
+        yield Benchmark(about, None, None, make)
 
 
 def _overlay(frame: RenderedFrame) -> np.ndarray:
@@ -233,16 +272,18 @@ BENCHMARKS = (
     Benchmark("video loop: track + dense", 2.0, 3.98, _tracking_dense),
     Benchmark("video loop: track + dense + overlay", 3.5, 13.45, _tracking_overlay),
     Benchmark("overlay", 1.2, 5.75, _rendering(_overlay)),
-    Benchmark("depth", 1.2, 8.7, _rendering(lambda frame: frame.depth_view())),
-    Benchmark("PNCC", 1.2, 4.64, _rendering(lambda frame: frame.pncc())),
-    Benchmark("normals", 1.2, None, _rendering(lambda frame: frame.normals())),
+    Benchmark("depth", 1.2, 8.7, _rendering(RenderedFrame.depth_view)),
+    Benchmark("PNCC", 1.2, 4.64, _rendering(RenderedFrame.pncc)),
+    Benchmark("normals", None, None, _rendering(RenderedFrame.normals)),
+    Benchmark("a further depth", 0.5, None, _rendering(RenderedFrame.depth_view, further=True)),
+    Benchmark("a further PNCC", 0.5, None, _rendering(RenderedFrame.pncc, further=True)),
+    Benchmark("a further normals", 0.5, None, _rendering(RenderedFrame.normals, further=True)),
+    Benchmark("a further uv", 0.5, None, _rendering(RenderedFrame.uv, further=True)),
     Benchmark("UV texture 256", 2.0, 12.6, _rendering(lambda frame: frame.texture(0, 256))),
     Benchmark("overlay, depth, PNCC, normals, uv", 3.2, None, _rendering(_five_pictures)),
-    Benchmark("overlay, 10 faces", None, None, _rendering(_overlay, faces=10)),
-    Benchmark("overlay, 1920x1440", None, None, _rendering(_overlay, scale=3)),
-    Benchmark("overlay, 10 faces, 1920x1440", None, None, _rendering(_overlay, faces=10, scale=3)),
     Benchmark("ply export", 15.0, 318.0, _export("ply")),
     Benchmark("obj export", 100.0, 412.0, _export("obj")),
+    *_kernels(),
 )
 """The rows in their order. 3.98 ms is a mature C++ tracker of 468 points. The reference exports
 without texture; of its two overlays the faster is named."""
