@@ -9,6 +9,7 @@ from typing import Any
 from tddfa_ros.core.config import Option, PipelineConfig, check_value, options
 from tddfa_ros.core.errors import ConfigError
 
+TRUTHS = {"true": True, "false": False}
 FLAGS = {"smoothing": "--smooth"}
 """Settings whose flag is not simply their name."""
 
@@ -21,7 +22,10 @@ def flag(name: str) -> str:
 def _reader(name: str, default: Any, about: Option) -> Callable[[str], Any]:
     def read(text: str) -> Any:
         try:
-            return check_value(name, type(default)(text), default, about)
+            value = TRUTHS[text.lower()] if isinstance(default, bool) else type(default)(text)
+            return check_value(name, value, default, about)
+        except KeyError:
+            raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false") from None
         except (ValueError, ConfigError) as error:
             raise argparse.ArgumentTypeError(str(error)) from error
 
@@ -45,7 +49,8 @@ def add_config_arguments(
             dest=name,
             default=default,
             type=_reader(name, default, about),
-            metavar="|".join(about.choices) or name.rsplit("_", 1)[-1].upper(),
+            metavar="|".join(about.choices or (TRUTHS if isinstance(default, bool) else ()))
+            or name.rsplit("_", 1)[-1].upper(),
             help=help_text,
         )
 

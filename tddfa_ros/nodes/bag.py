@@ -2,7 +2,8 @@
 
 Every message of IN is kept byte for byte, with its topic, type, quality of service and time. For
 each image topic NAMESPACE/image come NAMESPACE/faces and what else --topics names, stamped and
-framed as the image, and timed as received with it. Image topics that share a namespace get
+framed as the image, and timed as received with it; with metric poses where the topic's
+camera_info beside it is calibrated. Image topics that share a namespace get
 NAMESPACE/image/faces each instead. An interrupted run (Ctrl-C, kill, full disk, power) goes on when
 the command is repeated, and gives the messages that it would have given uninterrupted.
 """
@@ -28,12 +29,13 @@ from tddfa_ros import __version__
 from tddfa_ros.core import model_set
 from tddfa_ros.core.bag import BagMessage, BagReader, namespace_of
 from tddfa_ros.core.bag_copy import WRITE_ERRORS, BagCopy, check_out
-from tddfa_ros.core.config import PipelineConfig
+from tddfa_ros.core.config import MetricConfig, PipelineConfig
 from tddfa_ros.core.config_arguments import add_config_arguments, config_from
 from tddfa_ros.core.errors import MediaError
 from tddfa_ros.core.folder_lock import locked
 from tddfa_ros.core.interruption import Interruption
 from tddfa_ros.core.network_journal import NetworkJournal
+from tddfa_ros.nodes.bag_calibration import BagCalibration
 from tddfa_ros.nodes.bag_writer import OFFERED_QOS
 from tddfa_ros.nodes.face_bytes import typestore_with_faces
 from tddfa_ros.nodes.topic_faces import OUTPUTS, NewMessage, TopicFaces, decode
@@ -95,6 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--restart", action="store_true", help="begin anew, whatever an unfinished run has done"
     )
     add_config_arguments(parser)
+    add_config_arguments(parser, config_class=MetricConfig)
 
 
 def chosen_image_topics(bag: BagReader, wanted: tuple[str, ...]) -> tuple[str, ...]:
@@ -198,6 +201,7 @@ def _in_use(part: Path) -> None:
 def run(args: argparse.Namespace) -> int:
     """Process the whole bag; what an interruption leaves is taken up by the next run."""
     config: PipelineConfig = config_from(args)
+    metric_config: MetricConfig = config_from(args, MetricConfig)
     check_out(args.out)
     if args.bag.exists() and args.bag.resolve() == args.out.resolve():
         raise MediaError(f"{args.out}: is the input itself; choose another --out")
@@ -218,7 +222,9 @@ def run(args: argparse.Namespace) -> int:
         for index, topic in enumerate(image_topics):
             about = _describe_run(args.bag, topic, chosen, config)
             journal = stack.enter_context(NetworkJournal(part / f"{index}.journal", about))
-            stream = TopicFaces(chosen, config, journal, topics[topic])
+            rectified = metric_config.image_rectified
+            calibration = BagCalibration(bag, topic, rectified=rectified)
+            stream = TopicFaces(chosen, config, metric_config, calibration, journal, topics[topic])
             streams[topic] = stack.enter_context(stream)
         done_before = sum(stream.done_before for stream in streams.values())
         total = sum(bag.image_counts()[topic] for topic in image_topics)
@@ -273,6 +279,9 @@ def _copy_with_faces(
         with tqdm(total=total, unit="image", disable=None, leave=False) as progress:
             for message, decoded in stop.until_requested(_ahead(_whole_messages(bag), streams)):
                 copy.copy(message)
+                for stream in streams.values():
+                    if message.topic == stream.calibration.topic:
+                        stream.calibration.take(message)
                 if message.topic in streams:
                     add(streams[message.topic].take(message, decoded))
                     progress.update()

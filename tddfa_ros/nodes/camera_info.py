@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from sensor_msgs.msg import CameraInfo
 
+from tddfa_ros.core.calibration import Camera, camera_from_calibration
 from tddfa_ros.core.errors import ConfigError
 
 MAX_BYTES = 1 << 20
@@ -17,6 +18,27 @@ _MODELS = ("plumb_bob", "rational_polynomial", "equidistant", "")
 def uncalibrated(height: int, width: int) -> CameraInfo:
     """CameraInfo of a camera of which only the image size is known: K[0] is 0."""
     return CameraInfo(height=height, width=width)
+
+
+def camera_of(message: Any, height: int, width: int, *, rectified: bool) -> Camera | None:
+    """Camera of an image from a CameraInfo, of rclpy or of rosbags; None if not calibrated.
+
+    Raises
+    ------
+    ConfigError
+        See :func:`~tddfa_ros.core.calibration.camera_from_calibration`.
+    """
+    return camera_from_calibration(
+        matrix=message.k,
+        distortion=message.d,
+        distortion_model=message.distortion_model,
+        projection=message.p,
+        height=message.height,
+        width=message.width,
+        rectified=rectified,
+        image_height=height,
+        image_width=width,
+    )
 
 
 def read_calibration(file: str) -> CameraInfo:

@@ -10,14 +10,17 @@ from typing import Self
 import numpy as np
 
 from tddfa_ros.core.bag import COMPRESSED_TYPE, IMAGE_TYPE, BagMessage
-from tddfa_ros.core.config import PipelineConfig
+from tddfa_ros.core.calibration import Camera
+from tddfa_ros.core.config import MetricConfig, PipelineConfig
 from tddfa_ros.core.draw import draw_faces
 from tddfa_ros.core.errors import ImageError
+from tddfa_ros.core.metric_frame import MetricFrame, MetricFrames
 from tddfa_ros.core.model_set import ModelSet
 from tddfa_ros.core.network_journal import Entry, JournaledNetworks, NetworkJournal
 from tddfa_ros.core.networks import Networks
 from tddfa_ros.core.pipeline import FacePipeline
 from tddfa_ros.core.types import FrameResult
+from tddfa_ros.nodes.bag_calibration import BagCalibration
 from tddfa_ros.nodes.face_bytes import FACES_TYPE, face_array_bytes
 from tddfa_ros.nodes.face_messages import face_array
 from tddfa_ros.nodes.raw_image import (
@@ -37,6 +40,7 @@ class Scene:
     """One processed image: `result` raw or smoothed, `image_bgr` None if no output draws on it."""
 
     result: FrameResult
+    metric: MetricFrame
     header: ImageHeader
     image_bgr: np.ndarray | None
     model_set_name: str
@@ -77,6 +81,7 @@ def _faces(scene: Scene) -> bytes:
         model_set=scene.model_set_name,
         processing_time_s=0.0,
         frames_dropped=0,
+        metric_poses=scene.metric.poses,
     )
     return face_array_bytes(message)
 
@@ -107,6 +112,8 @@ class TopicFaces:
     Parameters
     ----------
     model_set, config : of the pipeline
+    metric_config : settings of metric poses
+    calibration : of the topic's camera
     journal : what an earlier run has done already
     topics : name in the bag by name in :data:`OUTPUTS`
 
@@ -119,6 +126,8 @@ class TopicFaces:
         self,
         model_set: ModelSet,
         config: PipelineConfig,
+        metric_config: MetricConfig,
+        calibration: BagCalibration,
         journal: NetworkJournal,
         topics: dict[str, str],
     ) -> None:
@@ -133,10 +142,13 @@ class TopicFaces:
             Networks(model_set, config), journal, spec.shape_count, spec.input_size
         )
         self._pipeline = FacePipeline(model_set, config, self._networks)
+        self._frames = MetricFrames(self._pipeline.model, metric_config)
+        self._smooths_poses = config.smoothing != "none"
+        self.calibration = calibration
         self._done = list(journal.entries)
         self._blank = self._entries_without_pixels()
         self._asked = 0
-        self._pending: dict[int, tuple[ImageHeader, int, np.ndarray | None]] = {}
+        self._pending: dict[int, tuple[ImageHeader, int, np.ndarray | None, Camera | None]] = {}
 
     def __enter__(self) -> Self:
         """Return self."""
@@ -202,7 +214,8 @@ class TopicFaces:
             }
             self._journal.end_image(about, is_frame=True)
         kept = image_bgr if self._draws else None
-        self._pending[result.frame_index] = (header, message.received_ns, kept)
+        camera = self.calibration.camera(*image_bgr.shape[:2])
+        self._pending[result.frame_index] = (header, message.received_ns, kept, camera)
         raw = self._messages([result], smoothed=False)
         return raw + self._smoothed(self._pipeline.smooth(result))
 
@@ -224,8 +237,10 @@ class TopicFaces:
     def _messages(self, results: Iterable[FrameResult], *, smoothed: bool) -> list[NewMessage]:
         made = []
         for result in results:
-            header, received_ns, image_bgr = self._pending[result.frame_index]
-            scene = Scene(result, header, image_bgr, self._model_set_name)
+            header, received_ns, image_bgr, camera = self._pending[result.frame_index]
+            smooth = smoothed and self._smooths_poses
+            metric = self._frames.frame(result, camera, smooth=smooth)
+            scene = Scene(result, metric, header, image_bgr, self._model_set_name)
             for name, topic in self._topics.items():
                 if OUTPUTS[name].smoothed == smoothed:
                     made.append(NewMessage(topic, received_ns, OUTPUTS[name].make(scene)))

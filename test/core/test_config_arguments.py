@@ -2,7 +2,7 @@ import argparse
 
 import pytest
 
-from tddfa_ros.core.config import PipelineConfig, options
+from tddfa_ros.core.config import MetricConfig, PipelineConfig, options
 from tddfa_ros.core.config_arguments import add_config_arguments, config_from, flag
 
 
@@ -10,6 +10,7 @@ from tddfa_ros.core.config_arguments import add_config_arguments, config_from, f
 def parser():
     made = argparse.ArgumentParser()
     add_config_arguments(made)
+    add_config_arguments(made, config_class=MetricConfig)
     return made
 
 
@@ -33,9 +34,21 @@ def test_given_values_reach_the_config(parser):
     assert config.model_set == "/a"
 
 
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("False", False)])
+def test_a_switch_takes_true_and_false(parser, text, value):
+    config = config_from(parser.parse_args(["--image-rectified", text]), MetricConfig)
+    assert config.image_rectified is value
+
+
 @pytest.mark.parametrize(
     "arguments",
-    ["--smooth median", "--max-faces 0", "--max-faces 2.5", "--detection-threshold nan"],
+    [
+        "--image-rectified maybe",
+        "--smooth median",
+        "--max-faces 0",
+        "--max-faces 2.5",
+        "--detection-threshold nan",
+    ],
 )
 def test_bad_values_are_usage_errors(parser, arguments, capsys):
     with pytest.raises(SystemExit) as exit_info:

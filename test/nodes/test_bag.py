@@ -32,13 +32,14 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from tddfa_msgs.msg import FaceArray
 from tddfa_ros.__main__ import main
-from tddfa_ros.core.bag import COMPRESSED_TYPE, IMAGE_TYPE, BagReader
-from tddfa_ros.core.config import PipelineConfig
+from tddfa_ros.core.bag import CAMERA_INFO_TYPE, COMPRESSED_TYPE, IMAGE_TYPE, BagReader
+from tddfa_ros.core.config import MetricConfig, PipelineConfig
 from tddfa_ros.core.errors import MediaError
 from tddfa_ros.core.network_journal import NetworkJournal
 from tddfa_ros.core.pipeline import FacePipeline
 from tddfa_ros.core.sample_media import astronaut_clip
 from tddfa_ros.nodes.bag import output_topics
+from tddfa_ros.nodes.bag_calibration import BagCalibration
 from tddfa_ros.nodes.bag_writer import OFFERED_QOS
 from tddfa_ros.nodes.topic_faces import TopicFaces, decode
 
@@ -49,6 +50,7 @@ PERIOD_NS = 33_333_333
 FRAMES = 60
 LEFT, RIGHT = "/left/image_raw", "/right/image_raw/compressed"
 BROKEN = 7
+ZOOMED = 30
 LATCHED = Qos(
     QosHistory.KEEP_ALL,
     3,
@@ -87,6 +89,25 @@ def jpeg_image(index, picture):
     return TYPES.serialize_cdr(message, COMPRESSED_TYPE).tobytes()
 
 
+def calibration(index, focal_px):
+    """CameraInfo of the 320x240 pictures: a pinhole of that focal length."""
+    none = {"binning_x": 0, "binning_y": 0}
+    region = TYPES.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+    message = TYPES.types[CAMERA_INFO_TYPE](
+        header=header(index),
+        height=240,
+        width=320,
+        distortion_model="plumb_bob",
+        d=np.zeros(5),
+        k=np.array([focal_px, 0, 159.5, 0, focal_px, 119.5, 0, 0, 1.0]),
+        r=np.eye(3).ravel(),
+        p=np.zeros(12),
+        roi=region,
+        **none,
+    )
+    return TYPES.serialize_cdr(message, CAMERA_INFO_TYPE)
+
+
 def write_bag(path, plugin):
     pictures = [
         cv2.resize(picture, (320, 240)) for picture in itertools.islice(astronaut_clip(), FRAMES)
@@ -98,11 +119,15 @@ def write_bag(path, plugin):
         )
         right = writer.add_connection(RIGHT, COMPRESSED_TYPE, typestore=TYPES)
         odd = writer.add_connection("/odd", "odd_msgs/msg/Odd", typestore=TYPES)
+        info = writer.add_connection("/left/camera_info", CAMERA_INFO_TYPE, typestore=TYPES)
         writer.add_connection("/silent", "odd_msgs/msg/Odd", typestore=TYPES)
         for index, picture in enumerate(pictures):
             at_ns = START_NS + index * PERIOD_NS
             image = raw_image(index, picture)
             writer.write(left, at_ns + 1000, image[:100] if index == BROKEN else image)
+            # The first calibration comes after the first image, and a lens is zoomed half-way.
+            focal_px = 300.0 if index < ZOOMED else 600.0
+            writer.write(info, at_ns + 1500, calibration(index, focal_px))
             writer.write(right, at_ns + 2000, jpeg_image(index, picture[:, ::-1]))
             message = odd_type(warmth=float(index), words=["a", str(index)])
             data = TYPES.serialize_cdr(message, "odd_msgs/msg/Odd")
@@ -189,6 +214,25 @@ def test_faces_are_those_of_the_pipeline(recorded, uninterrupted, model_set):
         np.testing.assert_array_equal(points, landmarks)
 
 
+def test_a_calibrated_topic_has_metric_poses_of_its_own_camera(uninterrupted):
+    for array in faces_on(uninterrupted, "/right/faces"):
+        assert not array.faces[0].has_metric_pose
+    for topic in ("/left/faces", "/left/faces/raw"):
+        distances = []
+        for array in faces_on(uninterrupted, topic):
+            (face,) = array.faces
+            assert face.has_metric_pose
+            distances.append(face.metric_pose.pose.position.z)
+        assert len(distances) == FRAMES - 1
+        # An astronaut 300 pixels of focal length away is twice as far at 600.
+        zoom = np.median(distances[ZOOMED + 10 :]) / np.median(distances[: ZOOMED - 10])
+        assert 1.6 < zoom < 2.4
+    # The image after the new calibration is the first to use it; the broken one left no message.
+    raw = [a.faces[0].metric_pose.pose.position.z for a in faces_on(uninterrupted, topic)]
+    assert raw[ZOOMED] / raw[ZOOMED - 1] > 1.8
+    assert raw[ZOOMED - 1] / raw[ZOOMED - 2] < 1.2
+
+
 def start(arguments, limit_bytes=None):
     def limit_files():
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
@@ -263,7 +307,9 @@ def test_a_journal_cut_anywhere_gives_the_same_messages(tmp_path, recorded, mode
         made, decoded = [], 0
         with NetworkJournal(path, {"of": "this test"}) as journal:
             topics = {"faces": "/faces", "faces/raw": "/faces/raw"}
-            with TopicFaces(model_set, config, journal, topics) as stream:
+            calibrated = BagCalibration(bag, LEFT, rectified=False)
+            settings = (config, MetricConfig(), calibrated)
+            with TopicFaces(model_set, *settings, journal, topics) as stream:
                 for message in messages[:limit]:
                     needed = stream.needs_pixels()
                     decoded += needed

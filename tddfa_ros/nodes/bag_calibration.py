@@ -1,0 +1,57 @@
+"""The camera of an image topic of a bag, as its CameraInfo messages say."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from rosbags.serde import SerdeError
+from rosbags.typesys import Stores, get_typestore
+
+from tddfa_ros.core.bag import CAMERA_INFO_TYPE, BagMessage, BagReader, camera_info_topic
+from tddfa_ros.core.calibration import Camera
+from tddfa_ros.core.errors import ConfigError
+from tddfa_ros.nodes.camera_info import camera_of
+
+_TYPES = get_typestore(Stores.ROS2_JAZZY)
+_log = logging.getLogger(__name__)
+
+
+class BagCalibration:
+    """The newest calibration of one image topic; before the first message, that one.
+
+    Parameters
+    ----------
+    bag : is searched for the topic's first CameraInfo
+    image_topic : whose camera it is, by the convention of names
+    rectified : whether its images are
+    """
+
+    def __init__(self, bag: BagReader, image_topic: str, *, rectified: bool) -> None:
+        self.topic = camera_info_topic(image_topic)
+        self._rectified = rectified
+        self._message: Any = None
+        self._refused = ""
+        if any(c.topic == self.topic and c.msgtype == CAMERA_INFO_TYPE for c in bag.connections):
+            first = next(bag.messages((self.topic,)), None)
+            if first is not None:
+                self.take(first)
+
+    def take(self, message: BagMessage) -> None:
+        """Take over a CameraInfo; a damaged one is left out with a warning."""
+        try:
+            self._message = _TYPES.deserialize_cdr(message.data, message.msgtype)
+        except (SerdeError, ValueError, IndexError, AssertionError) as error:
+            _log.warning("%s: a message is damaged and left out: %s", self.topic, error)
+
+    def camera(self, height: int, width: int) -> Camera | None:
+        """Camera of an image of that size; None if it is not calibrated, or wrongly."""
+        if self._message is None:
+            return None
+        try:
+            return camera_of(self._message, height, width, rectified=self._rectified)
+        except ConfigError as error:
+            if str(error) != self._refused:
+                self._refused = str(error)
+                _log.warning("%s: %s; no metric pose", self.topic, error)
+            return None
