@@ -157,6 +157,22 @@ def test_glb_reads_back_with_its_texture(mesh, tmp_path):
     assert np.abs(again.visual.uv - mesh.uv).max() < 1e-6
 
 
+def places_and_triangles(path):
+    """Positions, triangles and texture coordinates of any mesh file, without trimesh."""
+    if path.suffix == ".ply":
+        table, triangles = read_ply(path)
+        return np.column_stack([table[k] for k in "xyz"]), triangles, None
+    if path.suffix == ".obj":
+        table, corners, _ = read_obj(path)
+        assert np.array_equal(corners[..., 0], corners[..., 1])
+        return table["v"], corners[..., 0] - 1, table["vt"]
+    about, accessor, _ = read_glb(path)
+    (part,) = about["meshes"][0]["primitives"]
+    names = part["attributes"]
+    triangles = accessor(part["indices"]).reshape(-1, 3)
+    return accessor(names["POSITION"]), triangles, accessor(names["TEXCOORD_0"])
+
+
 def test_stl_reads_back(mesh, tmp_path):
     write_mesh(tmp_path / "face.stl", mesh)
     data = (tmp_path / "face.stl").read_bytes()
@@ -282,8 +298,12 @@ def test_the_whole_face_model_survives(model_set, tmp_path):
         assert again.vertices.shape == model.mean.shape
         assert np.array_equal(again.faces, model.triangles)
         assert again.faces.min() >= 0 and again.faces.max() < len(again.vertices)
+        places, triangles, uv = places_and_triangles(path)
+        assert np.abs(places - vertices).max() < OBJ_PLACE
+        assert np.array_equal(triangles, model.triangles)
         if suffix != ".ply":
             assert again.visual.uv.min() >= 0 and again.visual.uv.max() <= 1
+            assert len(uv) == len(places) and uv.min() >= 0 and uv.max() <= 1
     # The face looks along z: its nose is in front, and normals there point forward.
     nose = np.argmax(vertices[:, 2])
     assert whole.normals[nose, 2] > 0.5
