@@ -72,3 +72,6 @@ class FaceNodeConfig(CheckedConfig):
         maximum=1000.0,
         runtime=True,
     )
+    humans: bool = option(
+        False, "Publish the faces below '/humans/faces', too, as REP-155 has them; needs hri_msgs."
+    )

@@ -22,6 +22,7 @@ from tddfa_ros.nodes.face_bytes import face_array_bytes
 from tddfa_ros.nodes.face_markers import FaceMarkers
 from tddfa_ros.nodes.face_messages import face_array
 from tddfa_ros.nodes.face_node_config import FaceNodeConfig
+from tddfa_ros.nodes.humans import humans_output
 from tddfa_ros.nodes.metric_outputs import MetricOutputs
 from tddfa_ros.nodes.picture_outputs import PictureOutputs
 from tddfa_ros.nodes.raw_image import ImageHeader, encode_image
@@ -56,6 +57,7 @@ class FaceOutputs:
         markers = FaceMarkers(pipeline.model.face_model, config.marker_rate, config.marker_mesh)
         self._metric = MetricOutputs(node, markers)
         self._pictures = PictureOutputs(node, config.texture_size)
+        self._humans = humans_output(node, wanted=config.humans)
         self.configure(configs)
         faces_qos, image_qos = QoSProfile(depth=FACES_DEPTH), QoSProfile(depth=1)
         self._faces = node.create_lifecycle_publisher(FaceArray, "faces", faces_qos)
@@ -77,6 +79,7 @@ class FaceOutputs:
         self._frames.reset()
         self._metric.clear()
         self._pictures.reset()
+        self._humans.clear()
 
     def wants_image(self) -> bool:
         """Whether :meth:`publish_images` would do anything."""
@@ -84,6 +87,7 @@ class FaceOutputs:
             self._overlay.get_subscription_count() > 0
             or self._pictures.wants_image()
             or self._metric.wants_image()
+            or self._humans.wants_image()
         )
 
     def publish_raw_faces(
@@ -116,6 +120,7 @@ class FaceOutputs:
         frame = self._frames.frame(result, camera, smooth=self._smooth)
         self._faces.publish(self._serialized(frame, header, seconds, dropped))
         self._metric.publish_poses(frame, header)
+        self._humans.publish(frame, header)
         return frame
 
     def _serialized(
@@ -147,6 +152,7 @@ class FaceOutputs:
             self._overlay.publish(encode_image(scene.overlay(self._overlay_parts), header))
         self._pictures.publish(scene, header)
         self._metric.publish_dense(frame, header, scene)
+        self._humans.publish_portraits(frame.result, header, image_bgr)
 
     @cached_property
     def _renderer(self) -> Renderer:
@@ -160,3 +166,4 @@ class FaceOutputs:
             self._node.destroy_lifecycle_publisher(publisher)
         self._metric.close()
         self._pictures.close()
+        self._humans.close()
