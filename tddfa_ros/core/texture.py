@@ -67,13 +67,15 @@ class TextureAverage:
         new = np.square(weight, dtype=np.float32)
         total = self._weight + new
         share = np.divide(new, total, out=np.zeros_like(new), where=total > 0)
-        self._mean += share[..., None] * (texture_bgra[..., :3] - self._mean)
+        seen_bgr = cv2.cvtColor(texture_bgra, cv2.COLOR_BGRA2BGR)
+        change = cv2.subtract(seen_bgr, self._mean, dtype=cv2.CV_32F)
+        self._mean += cv2.multiply(change, cv2.merge([share] * 3), dst=change)
         np.minimum(total, self.memory, out=self._weight)
 
     def texture(self) -> np.ndarray:
         """Return the average so far, (size, size, 4) uint8 BGRA."""
         out = np.empty((self.size, self.size, 4), np.uint8)
-        out[..., :3] = np.rint(self._mean)
+        cv2.mixChannels([cv2.convertScaleAbs(self._mean)], [out], [0, 0, 1, 1, 2, 2])
         out[..., 3] = np.where(self._weight > 0, SEEN, UNKNOWN)
         return out
 
