@@ -111,7 +111,7 @@ class DetectorNet(nn.Module):
 
         The offset is in cells from the cell's middle to the box's, x first.
         """
-        x = nn.functional.avg_pool2d(pictures.permute(0, 3, 1, 2).float(), 2, ceil_mode=True)
+        x = nn.functional.avg_pool2d(pictures.permute(0, 3, 1, 2).float(), 2)
         return self.on_half(x)
 
     def on_half(self, x: torch.Tensor) -> torch.Tensor:

@@ -13,11 +13,11 @@ def occlude(
     side = picture.shape[0]
     for _ in range(rng.integers(1, 3)):
         kind = rng.random()
-        if kind < 0.45:
+        if kind < 0.35:
             mask, colour = _patch(rng, side), _surface(rng, side, backgrounds)
-        elif kind < 0.7:
+        elif kind < 0.55:
             mask, colour = _hand(rng, side)
-        elif kind < 0.8:
+        elif kind < 0.63:
             mask, colour = _microphone(rng, side)
         else:
             mask, colour = _strands(rng, side)
@@ -91,17 +91,22 @@ def _microphone(rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.nda
 
 
 def _strands(rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """A lock of hair that falls from the top or a side."""
+    """Locks of hair that fall from the top or a side, thin or over half of the face."""
     mask = np.zeros((side, side), np.float32)
+    shade = np.ones((side, side), np.float32)
     start = np.array([rng.uniform(0, 1), rng.uniform(-0.1, 0.25)]) * side
     end = start + np.array([rng.normal(0, 0.3), rng.uniform(0.3, 0.9)]) * side
-    bend = rng.normal(0, 0.15, 2) * side
+    bend = rng.normal(0, 0.18, 2) * side
     t = np.linspace(0, 1, 14)[:, None]
-    for _ in range(rng.integers(6, 40)):
-        off = rng.normal(0, 0.045, 2) * side
+    thick = rng.random() < 0.5
+    spread = rng.uniform(0.06, 0.13) if thick else 0.045
+    for _ in range(rng.integers(25, 65) if thick else rng.integers(6, 40)):
+        off = rng.normal(0, spread, 2) * side
         path = start + (end - start) * t + bend * (t * (1 - t) * 4) + off * (0.6 + t)
         path = np.round(path).astype(np.int32)
-        cv2.polylines(mask, [path], False, 1.0, int(rng.integers(1, 4)), cv2.LINE_AA)
-    colour = np.array([30, 40, 60]) * rng.uniform(0.2, 3.5) * rng.uniform(0.8, 1.2, 3)
-    noise = 1 + 0.2 * rng.standard_normal((side, side, 1), np.float32)
-    return mask, noise * colour.astype(np.float32)
+        width = int(rng.integers(1, 4))
+        cv2.polylines(mask, [path], False, 1.0, width, cv2.LINE_AA)
+        cv2.polylines(shade, [path], False, rng.uniform(0.5, 1.5), width, cv2.LINE_AA)
+    hairs = np.array([[15, 18, 24], [30, 45, 75], [70, 120, 180], [110, 170, 215], [40, 70, 150]])
+    colour = hairs[rng.integers(len(hairs))] * rng.uniform(0.5, 1.5) * rng.uniform(0.85, 1.15, 3)
+    return mask, shade[..., None] * colour.astype(np.float32)

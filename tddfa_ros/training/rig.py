@@ -26,6 +26,11 @@ RIG_SHAPES = 64
 EYE_DISTANCE_M = 0.063
 """Distance of the pupils of the average adult."""
 
+_EARS_Z, _CHIN_Y, _FOREHEAD_Y = 0.60183, 6.31817, 7.80263
+"""What of the head counts as face, in MakeHuman units."""
+_ORIGIN = (0.0, 6.9329990506, 1.1152932808)
+"""The rig's origin in MakeHuman units: between ears and nose, brow and chin of the average."""
+
 _MOST_BYTES = 20_000_000
 """Of a rig's file."""
 _FACE_WEIGHT, _HEAD_WEIGHT = 1.0, 0.25
@@ -36,7 +41,7 @@ _FACE_WEIGHT, _HEAD_WEIGHT = 1.0, 0.25
 class Rig:
     """The head in metres: x to the subject's left, y up, z out of the face.
 
-    The origin is the middle of the bounds of the average adult's landmarks.
+    The origin lies in the middle of the face's bounds.
 
     Attributes
     ----------
@@ -109,7 +114,7 @@ def build(head: MakeHumanHead, *, samples: int = 2000, seed: int = 1) -> Rig:
     """Make the rig from the MakeHuman head: sample adults, take principal components."""
     sheet_triangles = split_quads(head.quads[head.on_face_sheet])
     points, sellion = landmarks.place(head.mean_adult, sheet_triangles, head.mirror, head.compact)
-    face = face_vertices(head, points.of(head.mean_adult))
+    face = face_vertices(head)
     rng = np.random.default_rng(seed)
     sampler = AdultSampler(head, face)
     people = np.stack([sampler.draw(rng) for _ in range(samples)])
@@ -123,13 +128,11 @@ def build(head: MakeHumanHead, *, samples: int = 2000, seed: int = 1) -> Rig:
     basis = principal_components(np.concatenate([people, mirrored]) - mean, weights, RIG_SHAPES)
     units = expressions.components(head)
 
-    at = points.of(mean)
-    origin = (at.min(axis=0) + at.max(axis=0)) / 2
     eyes = np.unique(head.quads[head.material == EYE])
     left = eyes[mean[eyes, 0] > 0]
     metres = EYE_DISTANCE_M / (2 * mean[left, 0].mean())
     return Rig(
-        mean=((mean - origin) * metres).astype(np.float32),
+        mean=((mean - _ORIGIN) * metres).astype(np.float32),
         shape_basis=(basis * metres).astype(np.float32),
         expression_basis=np.stack(list(units.values())) * np.float32(metres),
         expression_names=np.array(list(units)),
@@ -145,12 +148,11 @@ def build(head: MakeHumanHead, *, samples: int = 2000, seed: int = 1) -> Rig:
     )
 
 
-def face_vertices(head: MakeHumanHead, at_landmarks: np.ndarray) -> np.ndarray:
-    """Vertices of the outer skin in the bounds of the landmarks: what aligns heads."""
-    low, high = at_landmarks.min(axis=0), at_landmarks.max(axis=0)
+def face_vertices(head: MakeHumanHead) -> np.ndarray:
+    """Vertices of the outer skin from ear to ear and chin to forehead: what aligns heads."""
     vertices = np.unique(head.quads[head.on_face_sheet & (head.material == SKIN)])
     at = head.mean_adult[vertices]
-    inside = (at[:, 2] >= low[2]) & (at[:, 1] >= low[1]) & (at[:, 1] <= high[1] + 0.25)
+    inside = (at[:, 2] >= _EARS_Z) & (at[:, 1] >= _CHIN_Y) & (at[:, 1] <= _FOREHEAD_Y)
     return vertices[inside]
 
 

@@ -173,8 +173,9 @@ class Wardrobe:
     def _long(self, rng: np.random.Generator, *, cloth: bool) -> Part:
         """A curtain from the crown down the back and sides, at times over cheeks and jaw."""
         rows, columns = self._LONG
-        reach = rng.uniform(1.6, 2.5) if not cloth else rng.uniform(2.0, 2.5)
-        lean = rng.normal(0, 0.12)
+        reach = rng.uniform(1.6, 2.6) if not cloth else rng.uniform(2.0, 2.5)
+        # At times the hair lies over one side of the face.
+        lean = rng.normal(0, 0.12 if cloth or rng.random() < 0.6 else 0.45)
         angle, down = np.meshgrid(
             np.linspace(-reach, reach, rows) + lean, np.linspace(0, 1, columns), indexing="ij"
         )
