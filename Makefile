@@ -3,7 +3,8 @@
 #   make demo   a real video through the nodes; annotated mp4, faces.jsonl and a bag in out/demo
 #               INPUT=<video|image|folder|bag|webcam number>  MODEL_SET=<name or path>  DEMO_ARGS=...
 #   make test   build and run the tests                       TEST_ARGS="-k pose"
-#   make bench  speed of every stage, beside what it must be  BENCH_ARGS="--json bench.json"
+#   make bench  speed of every stage, and from image to faces across processes, beside what it
+#               must be                                       BENCH_ARGS="--json bench.json"
 #   make lint   format, style, types and spelling
 #   make setup  only the set-up, for `source env.sh`
 #
@@ -26,7 +27,7 @@ export PYTHON
 IN_WORKSPACE := . ./env.sh && exec
 
 help:
-	@sed -n 's/^# \{0,1\}//;2,11p' Makefile
+	@sed -n 's/^# \{0,1\}//;2,12p' Makefile
 
 tools:
 	@config/setup/setup.sh tools
@@ -43,6 +44,7 @@ test: setup
 
 bench: setup
 	@$(IN_WORKSPACE) python -m tddfa_ros bench $(BENCH_ARGS)
+	@$(IN_WORKSPACE) python bench/latency.py --all $(if $(MODEL_SET),--model-set '$(MODEL_SET)')
 
 lint: tools
 	@. ./env.sh; status=0; \
