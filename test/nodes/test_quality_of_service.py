@@ -1,0 +1,103 @@
+import dataclasses
+import time
+
+import pytest
+import rclpy
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+
+from tddfa_ros.core.errors import ConfigError
+from tddfa_ros.nodes.face_node_config import FaceNodeConfig
+from tddfa_ros.nodes.image_input import ImageInput
+from tddfa_ros.nodes.quality_of_service import SubscriptionQos, mismatch, own_copy
+
+BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+RELIABLE = QoSProfile(depth=7, reliability=ReliabilityPolicy.RELIABLE)
+PREFIX = "qos_overrides./image.subscription."
+
+
+@pytest.fixture
+def make_node(ros):
+    nodes = []
+
+    def make(**overrides):
+        given = [Parameter(f"{PREFIX}{name}", value=value) for name, value in overrides.items()]
+        nodes.append(Node("host", parameter_overrides=given))
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+
+
+def values(profile):
+    return profile.history, profile.depth, profile.reliability
+
+
+def test_a_later_default_is_not_held_back_by_an_earlier_one(make_node):
+    node = make_node()
+    for default in (BEST_EFFORT, RELIABLE, BEST_EFFORT):
+        qos = SubscriptionQos(node, "/image", default)
+        assert values(qos.profile) == values(default)
+        assert node.get_parameter(f"{PREFIX}depth").value == default.depth
+        qos.close()
+        assert not node.has_parameter(f"{PREFIX}depth")
+
+
+def test_overrides_beat_every_default(make_node):
+    node = make_node(depth=3, reliability="reliable")
+    for default in (BEST_EFFORT, RELIABLE):
+        qos = SubscriptionQos(node, "/image", default)
+        expected = (HistoryPolicy.KEEP_LAST, 3, ReliabilityPolicy.RELIABLE)
+        assert values(qos.profile) == expected
+        qos.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("depth", -1), ("reliability", "often"), ("history", "unknown")]
+)
+def test_what_is_no_policy_is_refused(make_node, name, value):
+    with pytest.raises(ConfigError, match=f"{PREFIX}{name} is .*{value}"):
+        SubscriptionQos(make_node(**{name: value}), "/image", RELIABLE)
+
+
+def test_mismatch_only_where_the_publisher_offers_less():
+    assert "reliable" in mismatch(BEST_EFFORT, RELIABLE)
+    for offered, asked in ((RELIABLE, BEST_EFFORT), (RELIABLE, RELIABLE)):
+        assert mismatch(offered, asked) == ""
+
+
+def test_a_copy_is_not_changed_with_the_original():
+    copy = own_copy(RELIABLE)
+    assert values(copy) == values(RELIABLE)
+    copy.depth = 1
+    assert RELIABLE.depth == 7
+
+
+def spin_until(node, condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        rclpy.spin_once(node, timeout_sec=0.05)
+
+
+@pytest.mark.parametrize(("publishers", "lost"), [(1, 4), (2, 0)])
+def test_images_that_never_came_are_counted(make_node, publishers, lost):
+    """Five images while nobody takes them, and depth 1: four are gone. Two publishers have two
+    numberings, in which gaps mean nothing.
+    """
+    node = make_node()
+    images = ImageInput(node, dataclasses.replace(FaceNodeConfig()))
+    images.start()
+    senders = [node.create_publisher(Image, "image", 1) for _ in range(publishers)]
+    spin_until(node, lambda: images.publishers == publishers)
+    senders[0].publish(Image(height=1))
+    spin_until(node, lambda: images.received == 1)
+    for number in range(5):
+        senders[0].publish(Image(height=number))
+    time.sleep(0.3)
+    spin_until(node, lambda: images.received == 2)
+    assert images.lost == lost
+    images.close()
