@@ -13,7 +13,8 @@ import numpy as np
 
 from tddfa_ros.core import model_set
 from tddfa_ros.core.errors import MediaError, TddfaError
-from tddfa_ros.training import embedded, evaluate, makehuman
+from tddfa_ros.core.release.mat_file import read_mat
+from tddfa_ros.training import embedded, evaluate, makehuman, makehuman_files
 from tddfa_ros.training import rig as rig_file
 from tddfa_ros.training.curves import Curves
 from tddfa_ros.training.loop import Recipe
@@ -46,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
 
     make = verbs.add_parser("make", help="build the rig from the MakeHuman head")
-    make.add_argument("head", type=Path, help="makehuman_head_cc0.npz")
+    make.add_argument("head", type=Path, help="packed head (.npz), or folder of a checkout")
+    make.add_argument("--fetch", action="store_true", help="first download into that folder")
     make.add_argument("--out", type=Path, default=_SET / embedded.RIG_FILE)
     make.add_argument("--samples", type=int, default=2000, help="adults drawn for the components")
 
@@ -81,6 +83,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _make(options: argparse.Namespace) -> None:
+    if options.fetch:
+        count = makehuman_files.fetch(options.head, makehuman_files.manifest())
+        sys.stdout.write(f"{options.head}: {count} files fetched; CC0 1.0, by MakeHuman\n")
     rig = rig_file.build(makehuman.load(options.head), samples=options.samples)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     rig_file.save(rig, options.out)
@@ -122,14 +127,13 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _annotated(folder: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     """Photos of a folder and their true landmarks (68, 2), as AFLW2000-3D packs them."""
-    from scipy.io import loadmat  # only for these files
-
     items = []
     for path in sorted(folder.glob("*.mat")):
         image = cv2.imread(str(path.with_suffix(".jpg")))
         if image is None:
             raise MediaError(f"{path.with_suffix('.jpg')}: no such photo, or not readable")
-        items.append((image, loadmat(path)["pt3d_68"][:2].T.astype(np.float64)))
+        points = read_mat(path.read_bytes(), str(path))["pt3d_68"]
+        items.append((image, points[:2].T.astype(np.float64)))
     return items
 
 

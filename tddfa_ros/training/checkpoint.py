@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from tddfa_ros.core.atomic_file import replacing
+
 
 def save(path: str | Path, state: dict[str, Any]) -> None:
     """Write under a temporary name beside `path`, then rename."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    torch.save(state, temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
 
 
 def load(path: str | Path) -> dict[str, Any] | None:

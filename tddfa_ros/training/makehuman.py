@@ -9,6 +9,7 @@ import numpy as np
 
 from tddfa_ros.core.array_file import read_bounded, read_npz
 from tddfa_ros.core.errors import ModelSetError, UnsafeFileError
+from tddfa_ros.training import makehuman_files
 
 ETHNICITIES = ("african", "asian", "caucasian")
 SEXES = ("female", "male")
@@ -63,13 +64,15 @@ class MakeHumanHead:
 
 
 def load(path: str | Path) -> MakeHumanHead:
-    """Read ``makehuman_head_cc0.npz``.
+    """Read the packed head ``makehuman_head_cc0.npz``, or a folder with a checkout of MakeHuman.
 
     Raises
     ------
     ModelSetError
         The file is missing or lacks an array.
     """
+    if Path(path).is_dir():
+        return _assemble(makehuman_files.read_folder(path, makehuman_files.manifest()))
     try:
         arrays = read_npz(read_bounded(Path(path), _MOST_BYTES), str(path), 20 * _MOST_BYTES)
     except (OSError, UnsafeFileError) as error:

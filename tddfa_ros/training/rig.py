@@ -6,14 +6,13 @@ picture's true coefficients are known.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from tddfa_ros.core.array_file import read_bounded, read_npz
+from tddfa_ros.core.atomic_file import replacing
 from tddfa_ros.core.errors import ModelSetError, UnsafeFileError
 from tddfa_ros.training import expressions, landmarks
 from tddfa_ros.training.adults import AdultSampler, align
@@ -224,14 +223,6 @@ def load(path: str | Path) -> Rig:
 
 
 def write_npz(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write a compressed .npz under a temporary name in the same folder, then rename it."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            np.savez_compressed(stream, **arrays)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    """Write a compressed .npz, whole or not at all."""
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)
