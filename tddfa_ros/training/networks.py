@@ -65,10 +65,15 @@ class RegressorNet(nn.Module):
 
     def forward(self, crops: torch.Tensor) -> torch.Tensor:
         """(b, 120, 120, 3) uint8 BGR -> (b, outputs) float32."""
+        features = self.features(crops)
+        with torch.autocast(features.device.type, enabled=False):
+            return self.head(features)
+
+    def features(self, crops: torch.Tensor) -> torch.Tensor:
+        """(b, 120, 120, 3) uint8 BGR -> (b, k) float32, what the heads see."""
         x = (crops.permute(0, 3, 1, 2).float() - 127.5) / 64.0
         x = self.body(x.contiguous(memory_format=torch.channels_last))
-        with torch.autocast(x.device.type, enabled=False):
-            return self.head(x.float().flatten(1))
+        return x.float().flatten(1)
 
 
 class DetectorNet(nn.Module):

@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
 from tddfa_ros.training import fitting  # noqa: E402
 from tddfa_ros.training.crops import CROP  # noqa: E402
+from tddfa_ros.training.landmark_head import LandmarkRegularised, landmark_loss  # noqa: E402
 from tddfa_ros.training.networks import POSE_OUTPUTS, RegressorNet  # noqa: E402
 from tddfa_ros.training.sight import rotation_from_angles, spread_points  # noqa: E402
 
@@ -107,3 +108,20 @@ def test_network_starts_at_the_mean_face_looking_ahead():
     angle = torch.arccos(((fit.rotation.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1))
     assert float(angle.max()) < 0.6
     assert float((fit.centre - CROP / 2).abs().max()) < 20
+
+
+def test_landmark_head_trains_the_shared_features_and_is_not_exported():
+    net = RegressorNet(SHAPES, EXPRESSIONS)
+    whole = LandmarkRegularised(net).eval()
+    crops = torch.randint(0, 256, (2, CROP, CROP, 3), dtype=torch.uint8)
+    outputs, landmarks = whole(crops)
+    assert torch.equal(outputs, net(crops))
+    points = torch.cat([landmarks.detach(), torch.zeros(2, 68, 1)], dim=2)
+    assert landmark_loss(landmarks, points, torch.ones(2)).item() == 0
+    shifted = points + torch.tensor([CROP / 2, 0.0, 5.0])
+    loss = landmark_loss(landmarks, shifted, torch.tensor([1.0, 0.0]))
+    assert loss.item() == pytest.approx(1)
+    loss.backward()
+    assert net.body[0].weight.grad.abs().max() > 0
+    assert net.head.weight.grad is None
+    assert not any(name.startswith("landmarks") for name in net.state_dict())
