@@ -22,6 +22,8 @@ from tddfa_ros.core.errors import ConfigError
 
 PREFIX = "qos_overrides."
 LOG_INTERVAL_S = 30.0
+UNKNOWN_NODE = "_NODE_NAME_UNKNOWN_"
+"""What the middleware says of a node whose name has not arrived yet."""
 OVERRIDABLE = QoSOverridingOptions.with_default_policies()
 """History, depth and reliability, as parameters ``qos_overrides.TOPIC.publisher.POLICY``."""
 
@@ -113,12 +115,14 @@ def own_copy(profile: QoSProfile) -> QoSProfile:
 class OutputMismatches:
     """Subscribers that ask more of our publishers than these offer.
 
-    The middleware tells of them once; :meth:`present` says who still is there.
+    The middleware tells of them once, often before it knows their names; :meth:`present` says who
+    still is there, and logs who came.
     """
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._topics: dict[str, QoSProfile] = {}
+        self._logged: set[str] = set()
 
     def callbacks(self, topic: str, offered: QoSProfile) -> PublisherEventCallbacks:
         """Return what a publisher is to be made with.
@@ -131,8 +135,6 @@ class OutputMismatches:
 
         def on_incompatible(_: QoSRequestedIncompatibleQoSInfo) -> None:
             self._topics[topic] = offered
-            for line in self._of_topic(topic, offered):
-                self._node.get_logger().warning(line, throttle_duration_sec=LOG_INTERVAL_S)
 
         return PublisherEventCallbacks(incompatible_qos=on_incompatible)
 
@@ -140,19 +142,18 @@ class OutputMismatches:
         """Describe each such subscriber that there is now."""
         lines = []
         for topic, offered in list(self._topics.items()):
-            found = self._of_topic(topic, offered)
+            found = [
+                (subscriber.node_name, f"{node_name(subscriber)} gets nothing of {topic}: {reason}")
+                for subscriber in self._node.get_subscriptions_info_by_topic(topic)
+                if (reason := mismatch(offered, subscriber.qos_profile))
+            ]
             if not found:
                 del self._topics[topic]
-            lines += found
+            lines += [line for name, line in found if name != UNKNOWN_NODE]
+        for line in sorted(set(lines) - self._logged):
+            self._node.get_logger().warning(line)
+        self._logged = set(lines)
         return lines
-
-    def _of_topic(self, topic: str, offered: QoSProfile) -> list[str]:
-        subscribers = self._node.get_subscriptions_info_by_topic(topic)
-        return [
-            f"{node_name(subscriber)} gets nothing of {topic}: {reason}"
-            for subscriber in subscribers
-            if (reason := mismatch(offered, subscriber.qos_profile))
-        ]
 
 
 def mismatch(offered: QoSProfile, asked: QoSProfile) -> str:
