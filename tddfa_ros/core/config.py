@@ -171,7 +171,7 @@ class PipelineConfig(CheckedConfig):
         2, "Threads of the detector's network; 0 lets the runtime choose.", minimum=0, maximum=64
     )
     regressor_threads: int = option(
-        1, "Threads of the regressor's network; 0 lets the runtime choose.", minimum=0, maximum=64
+        2, "Threads of the regressor's network; 0 lets the runtime choose.", minimum=0, maximum=64
     )
 
 

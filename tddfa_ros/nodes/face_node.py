@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import (
     LifecycleNode,
     LifecyclePublisher,
@@ -40,9 +39,7 @@ from tddfa_ros.nodes.quality_of_service import (
     own_copy,
     refuse_changes_of_overrides,
 )
-
-# An export takes one while the other serves the images.
-CALLBACK_THREADS = 2
+from tddfa_ros.nodes.side_service import SideService
 
 _SUCCESS = TransitionCallbackReturn.SUCCESS
 _FAILURE = TransitionCallbackReturn.FAILURE
@@ -96,12 +93,7 @@ class FaceNode(LifecycleNode):
         )
         self.create_service(Trigger, "~/reset", self._on_reset)
         self.create_service(SetBool, "~/enable", self._on_enable)
-        self.create_service(
-            ExportMesh,
-            "~/export_mesh",
-            self._on_export,
-            callback_group=MutuallyExclusiveCallbackGroup(),
-        )
+        self._export = SideService(self, ExportMesh, "~/export_mesh", self._on_export)
 
     def start(self) -> bool:
         """Configure and activate, if the parameter ``autostart`` says so; False if that failed."""
@@ -121,6 +113,7 @@ class FaceNode(LifecycleNode):
 
     def close(self) -> None:
         """End the worker, release the networks and destroy the node."""
+        self._export.close()
         self._end_stream()
         self._release()
         self.destroy_node()
@@ -142,7 +135,7 @@ class FaceNode(LifecycleNode):
                 topic,
                 profile,
                 qos_overriding_options=OVERRIDABLE,
-                event_callbacks=self._mismatches.callbacks(self.resolve_topic_name(topic), profile),
+                event_callbacks=self._mismatches.watch(self.resolve_topic_name(topic), profile),
                 **options,
             )
         except RuntimeError as error:
@@ -285,7 +278,7 @@ class FaceNode(LifecycleNode):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until Ctrl-C; returns the exit code."""
-    return run_node(_started_node, args, node_name="face_node", callback_threads=CALLBACK_THREADS)
+    return run_node(_started_node, args, node_name="face_node")
 
 
 def _started_node() -> FaceNode:

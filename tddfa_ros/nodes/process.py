@@ -9,12 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import rclpy
-from rclpy.executors import (
-    Executor,
-    ExternalShutdownException,
-    MultiThreadedExecutor,
-    SingleThreadedExecutor,
-)
+from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
@@ -36,7 +31,6 @@ def run_node(
     args: Sequence[str] | None,
     *,
     node_name: str = "node",
-    callback_threads: int = 1,
 ) -> int:
     """Run a node until it is done, Ctrl-C or SIGTERM.
 
@@ -48,7 +42,6 @@ def run_node(
     make_node : gives a node that is a :class:`RunnableNode`
     args : command line with ROS arguments; None takes ``sys.argv``
     node_name : names the node in the message when it cannot even be made
-    callback_threads : callback groups that can be served at once
 
     Returns
     -------
@@ -64,11 +57,7 @@ def run_node(
         rclpy.logging.get_logger(node_name).fatal(str(error))
         rclpy.try_shutdown()
         return 1
-    executor: Executor = (
-        SingleThreadedExecutor()
-        if callback_threads == 1
-        else MultiThreadedExecutor(callback_threads)
-    )
+    executor = SingleThreadedExecutor()
     executor.add_node(node)
     callbacks = threading.Thread(target=_spin, args=(executor,), name="callbacks")
     callbacks.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
-from rclpy.event_handler import PublisherEventCallbacks, QoSRequestedIncompatibleQoSInfo
+from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import (
@@ -115,8 +115,9 @@ def own_copy(profile: QoSProfile) -> QoSProfile:
 class OutputMismatches:
     """Subscribers that ask more of our publishers than these offer.
 
-    The middleware tells of them once, often before it knows their names; :meth:`present` says who
-    still is there, and logs who came.
+    Asked for now and then, not told by the middleware's events: rclpy's executor pays for the event
+    of every publisher with each image (a millisecond for all of them), and the events come before
+    the names of who is meant.
     """
 
     def __init__(self, node: Node) -> None:
@@ -124,32 +125,31 @@ class OutputMismatches:
         self._topics: dict[str, QoSProfile] = {}
         self._logged: set[str] = set()
 
-    def callbacks(self, topic: str, offered: QoSProfile) -> PublisherEventCallbacks:
-        """Return what a publisher is to be made with.
+    def watch(self, topic: str, offered: QoSProfile) -> PublisherEventCallbacks:
+        """Watch a publisher.
 
         Parameters
         ----------
         topic : full name
         offered : of the publisher; overrides that come later are seen, too
+
+        Returns
+        -------
+        What the publisher is to be made with.
         """
-
-        def on_incompatible(_: QoSRequestedIncompatibleQoSInfo) -> None:
-            self._topics[topic] = offered
-
-        return PublisherEventCallbacks(incompatible_qos=on_incompatible)
+        self._topics[topic] = offered
+        return PublisherEventCallbacks(use_default_callbacks=False)
 
     def present(self) -> list[str]:
         """Describe each such subscriber that there is now."""
         lines = []
-        for topic, offered in list(self._topics.items()):
-            found = [
-                (subscriber.node_name, f"{node_name(subscriber)} gets nothing of {topic}: {reason}")
+        for topic, offered in self._topics.items():
+            lines += [
+                f"{node_name(subscriber)} gets nothing of {topic}: {reason}"
                 for subscriber in self._node.get_subscriptions_info_by_topic(topic)
                 if (reason := mismatch(offered, subscriber.qos_profile))
+                and subscriber.node_name != UNKNOWN_NODE
             ]
-            if not found:
-                del self._topics[topic]
-            lines += [line for name, line in found if name != UNKNOWN_NODE]
         for line in sorted(set(lines) - self._logged):
             self._node.get_logger().warning(line)
         self._logged = set(lines)
