@@ -55,8 +55,8 @@ def write(
         face_model=face_model,
         detector=export.detector_onnx(detector),
         detector_spec=DetectorSpec(
-            max_height=480,
-            max_width=640,
+            max_height=720,
+            max_width=1080,
             score_threshold=score_threshold,
             candidate_threshold=0.1,
             nms_iou=0.35,
