@@ -77,6 +77,8 @@ class Clone:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # Under nohup it would be ignored, and what bash ignores at its start it cannot trap.
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
 
     def run(self, **env: str) -> tuple[int, str]:

@@ -29,52 +29,50 @@ MIRROR_68 = np.array(
 """Index of each landmark's mirror image."""
 
 _ON_SURFACE = {
-    # jaw, from the front of the ear to the lowest point of the chin
-    0: (-0.690, 7.324, 0.600),
-    1: (-0.678, 7.133, 0.620),
-    2: (-0.655, 6.960, 0.620),
-    3: (-0.610, 6.803, 0.630),
-    4: (-0.544, 6.643, 0.700),
-    5: (-0.445, 6.513, 0.900),
-    6: (-0.342, 6.412, 1.090),
-    7: (-0.201, 6.320, 1.255),
-    8: (0.000, 6.285, 1.320),
-    # brow, from its tail to above the inner corner of the eye
-    17: (-0.513, 7.482, 1.180),
-    18: (-0.432, 7.527, 1.280),
-    19: (-0.345, 7.543, 1.360),
-    20: (-0.258, 7.540, 1.400),
-    21: (-0.172, 7.518, 1.425),
+    # jaw, from the front of the ear to the chin
+    0: (-0.690, 7.280, 0.600),
+    1: (-0.676, 7.085, 0.620),
+    2: (-0.645, 6.900, 0.620),
+    3: (-0.592, 6.750, 0.640),
+    4: (-0.526, 6.606, 0.720),
+    5: (-0.425, 6.470, 0.920),
+    6: (-0.310, 6.377, 1.120),
+    7: (-0.165, 6.325, 1.280),
+    8: (0.000, 6.318, 1.365),
+    # brow
+    17: (-0.530, 7.450, 1.150),
+    18: (-0.455, 7.520, 1.260),
+    19: (-0.345, 7.550, 1.360),
+    20: (-0.235, 7.540, 1.410),
+    21: (-0.125, 7.512, 1.440),
     # bridge and tip of the nose
     27: (0.000, 7.330, 1.416),
-    28: (0.000, 7.216, 1.464),
-    29: (0.000, 7.104, 1.541),
-    30: (0.000, 7.010, 1.595),
-    # lower edge of the nose, under the nostrils and between them
-    31: (-0.098, 6.902, 1.410),
-    32: (-0.052, 6.900, 1.460),
-    33: (0.000, 6.902, 1.515),
+    28: (0.000, 7.212, 1.466),
+    29: (0.000, 7.094, 1.548),
+    30: (0.000, 6.985, 1.597),
+    # lower edge of the nose
+    31: (-0.158, 6.905, 1.380),
+    32: (-0.080, 6.888, 1.450),
+    33: (0.000, 6.880, 1.494),
     # vermilion border
-    49: (-0.145, 6.748, 1.465),
-    50: (-0.057, 6.786, 1.530),
-    51: (0.000, 6.770, 1.534),
-    57: (0.000, 6.612, 1.496),
-    58: (-0.078, 6.621, 1.480),
-    59: (-0.148, 6.652, 1.435),
+    49: (-0.135, 6.762, 1.470),
+    50: (-0.048, 6.780, 1.530),
+    51: (0.000, 6.768, 1.534),
+    57: (0.000, 6.588, 1.490),
+    58: (-0.070, 6.594, 1.475),
+    59: (-0.145, 6.620, 1.430),
 }
 """Landmark -> x, y, z in MakeHuman units on the average adult; the nearest point is taken."""
 
 _AT_VERTEX = {36: 1023, 37: 0, 38: 54, 39: 69, 40: 2165, 41: 2169} | {
     48: 402,
     60: 500,
-    61: 471,
-    62: 474,
+    61: 515,
+    62: 520,
     66: 493,
+    67: 481,
 }
 """Landmark -> vertex of the original head file: lid margins, corners, inner edge of the lips."""
-
-_BETWEEN = {67: (481, 487)}
-"""Landmark -> two neighbouring vertices of the original head file, in whose middle it lies."""
 
 _SELLION = (0.0, 7.350, 1.414)
 """Deepest point of the nasal root."""
@@ -112,12 +110,8 @@ def place(
         vertex = compact[original]
         triangle = triangles[(triangles == vertex).any(axis=1)][0]
         corners[index], weights[index] = triangle, triangle == vertex
-    for index, pair in _BETWEEN.items():
-        ends = compact[list(pair)]
-        triangle = triangles[np.isin(triangles, ends).sum(axis=1) == 2][0]
-        corners[index], weights[index] = triangle, np.isin(triangle, ends) / 2
     for index in range(68):
-        if index not in _ON_SURFACE | _AT_VERTEX | _BETWEEN:
+        if index not in _ON_SURFACE and index not in _AT_VERTEX:
             corners[index] = mirror[corners[MIRROR_68[index]]]
             weights[index] = weights[MIRROR_68[index]]
     corner, weight = nearest_on_surface(np.array(_SELLION), vertices, triangles)
