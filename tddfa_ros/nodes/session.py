@@ -21,7 +21,10 @@ from tddfa_ros.nodes.children import ChildNode
 
 READY_TIMEOUT_S = 60.0
 LISTEN_FOR_OTHERS_S = 1.0
-"""Discovery between processes takes about that long; what comes later is noticed before playing."""
+"""Discovery between processes takes about that long on a quiet machine."""
+NOTICE_OTHERS_S = 5.0
+"""On a busy one some of its messages are lost and sent again seconds later: for so long after the
+start of playing an other publisher is still taken for one that was there before us."""
 SPIN_S = 0.05
 
 _PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
@@ -67,6 +70,7 @@ class Session:
         self._face_parameters = face_parameters
         self._media_parameters = media_parameters
         self._stack = ExitStack()
+        self._notice_until_s = 0.0
 
     def __enter__(self) -> Self:
         """Start the face node, and once it listens, the media source."""
@@ -85,6 +89,7 @@ class Session:
             self._await_face_node()
             self._refuse_company("image")
             self.media_source = self._start("media_source", self._media_parameters)
+            self._notice_until_s = time.monotonic() + NOTICE_OTHERS_S
             self._stack = self._stack.pop_all()
         return self
 
@@ -93,8 +98,16 @@ class Session:
         self._stack.close()
 
     def spin_once(self) -> None:
-        """Let the listener take what has come, or wait a moment for something."""
+        """Let the listener take what has come, or wait a moment for something.
+
+        Raises
+        ------
+        TddfaError
+            Playing has begun just now, and somebody else publishes images too.
+        """
         self._executor.spin_once(timeout_sec=SPIN_S)
+        if time.monotonic() < self._notice_until_s:
+            self._refuse_company("image", own_count=1)
 
     def _start(self, name: str, parameters: dict[str, Any]) -> ChildNode:
         child = ChildNode(f"tddfa_ros.nodes.{name}", parameters, self._folder)
@@ -106,9 +119,9 @@ class Session:
             self.spin_once()
             self._refuse_company("image", "faces")
 
-    def _refuse_company(self, *topics: str) -> None:
+    def _refuse_company(self, *topics: str, own_count: int = 0) -> None:
         for topic in topics:
-            if self.listener.count_publishers(topic):
+            if self.listener.count_publishers(topic) > own_count:
                 full = self.listener.resolve_topic_name(topic)
                 raise TddfaError(
                     f"another node publishes {full} already (is a second demo running?); end it, "

@@ -150,6 +150,19 @@ def test_a_second_demo_on_the_same_domain_is_refused(world, tddfa_v2_set, tmp_pa
     assert first.stop(signal.SIGINT) == 130, first.output
 
 
+def test_a_publisher_that_is_discovered_late_is_refused_too(world, tddfa_v2_set, tmp_path):
+    clip = write_clip(tmp_path / "long.mp4", 900)
+    demo = world.run(
+        *("-m", "tddfa_ros", "demo", "--model-set", str(tddfa_v2_set)),
+        *("--input", str(clip), "--out", str(tmp_path / "out")),
+    )
+    demo.await_output("playing")
+    world.node("media_source", input=str(clip))
+    assert demo.wait(60) == 1, demo.output
+    assert "another node publishes /image already" in demo.output
+    assert "Traceback" not in demo.output
+
+
 def test_a_picture_and_a_folder_are_inputs_too(world, tddfa_v2_set, tmp_path, astronaut):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
