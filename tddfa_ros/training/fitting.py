@@ -21,6 +21,9 @@ DEPTH_WEIGHT = 0.6
 SHAPE_WEIGHT, EXPRESSION_WEIGHT, FACE_WEIGHT = 0.004, 0.5, 0.01
 """Of the coefficients and the confidence beside the distance of points. With a tenth of this
 expression weight blinks and brows, which move few points by little, are hardly learned."""
+CLOSURE_WEIGHT = 0.5
+CLOSING = ((37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66), (63, 65))
+"""Pairs of landmarks, upper and lower, of both eyes and of the lips."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class Loss:
 
     total: torch.Tensor
     points: torch.Tensor
+    closure: torch.Tensor
     expression: torch.Tensor
     face: torch.Tensor
     nme: torch.Tensor
@@ -107,7 +111,9 @@ class FitLoss(nn.Module):
     """Mean distance of points in units of the face's size, plus small terms on the coefficients.
 
     The distances tie pose, shape and expression together as they act on the picture; the terms
-    on the coefficients give the expression components their meaning.
+    on the coefficients give the expression components their meaning. How far lids and lips are
+    apart counts by itself, wherever the eye or the mouth was found: the eye closure loss of Feng
+    et al., "Learning an animatable detailed 3D face model from in-the-wild images", 2021.
     """
 
     def __init__(self, point_count: int) -> None:
@@ -116,6 +122,7 @@ class FitLoss(nn.Module):
         weights[:68] = 1
         weights[:17] = JAW_WEIGHT
         self.register_buffer("weights", weights / weights.sum())
+        self.upper, self.lower = ([pair[k] for pair in CLOSING] for k in (0, 1))
 
     def forward(self, fit: Fit, points: torch.Tensor, truth: dict[str, torch.Tensor]) -> Loss:
         """`truth` holds points, shape, expression and is_face as in :class:`crops.Batch`."""
@@ -126,6 +133,9 @@ class FitLoss(nn.Module):
         difference = (points - known) * points.new_tensor([1, 1, DEPTH_WEIGHT])
         distance = torch.sqrt((difference**2).sum(dim=2) + 0.01) / size[:, None]
         of_points = ((distance @ self.weights) * is_face).sum() / count
+        apart = difference[:, self.upper] - difference[:, self.lower]
+        closure = torch.sqrt((apart**2).sum(dim=2) + 0.01).mean(dim=1) / size
+        of_closure = (closure * is_face).sum() / count
         wrong_shape = functional.smooth_l1_loss(fit.shape, truth["shape"], reduction="none")
         wrong_expression = functional.smooth_l1_loss(
             fit.expression, truth["expression"], reduction="none", beta=0.2
@@ -136,10 +146,12 @@ class FitLoss(nn.Module):
         error = torch.linalg.norm(points[:, :68, :2] - flat, dim=2).mean(dim=1) / size
         return Loss(
             total=of_points
+            + CLOSURE_WEIGHT * of_closure
             + SHAPE_WEIGHT * of_shape
             + EXPRESSION_WEIGHT * of_expression
             + FACE_WEIGHT * of_face,
             points=of_points.detach(),
+            closure=of_closure.detach(),
             expression=of_expression.detach(),
             face=of_face.detach(),
             nme=100 * (error * is_face).sum().detach() / count,

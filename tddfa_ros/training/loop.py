@@ -18,6 +18,7 @@ from torch import multiprocessing
 from tddfa_ros.core.errors import TddfaError
 from tddfa_ros.training import checkpoint
 from tddfa_ros.training.curves import Curves
+from tddfa_ros.training.muon import Muon
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Recipe:
     minutes : wall time in all, over every resumption
     workers : processes that make examples; 0 makes them in the training process
     batch : examples a step
-    rate : highest learning rate
+    rate : highest learning rate of AdamW
+    muon_rate : highest learning rate of Muon, which has all convolutions but the first
     decay_share : last share of the time, over which the learning rate falls to a hundredth
     replay : examples kept
     reuse : most times that an example is used, on average
@@ -42,6 +44,7 @@ class Recipe:
     workers: int = 1
     batch: int = 64
     rate: float = 2e-3
+    muon_rate: float = 0.02
     decay_share: float = 0.4
     replay: int = 20000
     reuse: float = 4.0
@@ -105,9 +108,7 @@ class Training(ABC):
         torch.set_num_threads(recipe.threads)
         self.device = torch.device(recipe.device)
         self.net = self.make_net().to(self.device, memory_format=torch.channels_last)
-        self.optimizer = torch.optim.AdamW(
-            self.net.parameters(), recipe.rate, weight_decay=1e-3, foreach=True
-        )
+        self.optimizers = optimizers_of(self.net, recipe)
         self.average = checkpoint.Average(self.net)
         self.seen, self.elapsed = 0, 0.0
         self.curves = Curves(self.folder / f"{self.name}.csv")
@@ -145,7 +146,8 @@ class Training(ABC):
         if state is None:
             return
         self.net.load_state_dict(state["net"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.average = checkpoint.Average(self.net, state["average"])
         self.seen, self.elapsed = state["seen"], state["elapsed"]
 
@@ -155,7 +157,7 @@ class Training(ABC):
             self.state_path,
             {
                 "net": self.net.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
                 "average": self.average.state,
                 "seen": self.seen,
                 "elapsed": self.elapsed,
@@ -200,32 +202,32 @@ class Training(ABC):
         start, before = time.monotonic(), self.elapsed
         report_at = before + recipe.report_seconds
         recent: list[tuple[float, ...]] = []
-        rate, steps = 0.0, 0
+        factor, steps = 0.0, 0
         while self.elapsed < 60 * recipe.minutes:
-            rate = recipe.rate * rate_factor(
-                self.elapsed / (60 * recipe.minutes), recipe.decay_share
-            )
-            recent.append(self.step(next(batches), rate * min(1.0, (steps + 1) / 100)))
+            factor = rate_factor(self.elapsed / (60 * recipe.minutes), recipe.decay_share)
+            recent.append(self.step(next(batches), factor * min(1.0, (steps + 1) / 100)))
             steps += 1
             self.elapsed = before + time.monotonic() - start
             if self.elapsed >= report_at:
                 report_at = self.elapsed + recipe.report_seconds
-                self._report(rate, recent)
+                self._report(recipe.rate * factor, recent)
                 recent = []
                 self.save()
-        self._report(rate, recent)
+        self._report(recipe.rate * factor, recent)
         self.save()
 
-    def step(self, batch: dict[str, torch.Tensor], rate: float) -> tuple[float, ...]:
-        """One step of the optimiser; returns what :meth:`losses` does."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+    def step(self, batch: dict[str, torch.Tensor], factor: float) -> tuple[float, ...]:
+        """One step at that share of the highest rates; returns what :meth:`losses` does."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = optimizer.defaults["lr"] * factor
         batch = {name: value.to(self.device) for name, value in batch.items()}
         losses = self.losses(batch)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.net.zero_grad(set_to_none=True)
         losses[0].backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.average.update(self.net)
         self.seen += len(next(iter(batch.values())))
         return tuple(float(value.detach()) for value in losses)
@@ -248,6 +250,15 @@ def _work(kind: type[Training], rig_path: str, seed: int, recipe: Recipe, out: A
     torch.set_num_threads(1)
     for batch in kind.produce(rig_path, seed, recipe):
         out.put(batch)
+
+
+def optimizers_of(net: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """AdamW for vectors, heads and what sees the pixels, Muon for the convolutions behind it."""
+    weights = [weight for weight in net.parameters() if weight.ndim == 4][1:]
+    taken = {id(weight) for weight in weights}
+    others = [weight for weight in net.parameters() if id(weight) not in taken]
+    adam = torch.optim.AdamW(others, recipe.rate, weight_decay=1e-3, foreach=True)
+    return [adam, Muon(weights, recipe.muon_rate)] if weights else [adam]
 
 
 def rate_factor(share: float, decay_share: float) -> float:

@@ -18,13 +18,14 @@ from tddfa_ros.training.rig import MODEL_SHAPES, Rig
 from tddfa_ros.training.sight import spread_points
 
 EXPRESSIONS = len(expressions.REGRESSED)
+_SHOWN = ("jaw_open", "blink_left")
 
 
 class RegressorTraining(Training):
     """Points, coefficients and "this is a face" from crops of :class:`crops.CropSource`."""
 
     name = "regressor"
-    columns = ("train_nme", "expression", "face")
+    columns = ("train_nme", "closure", "expression", "face")
 
     def make_net(self) -> torch.nn.Module:
         """The network at its start."""
@@ -46,23 +47,33 @@ class RegressorTraining(Training):
             yield arrays_of(source.batch(32))
 
     def losses(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        """Total, landmark error in percent, expression loss, face loss."""
+        """Total, landmark error in percent, closure, expression and face loss."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             outputs = self.net(batch["crops"])
         fit = decode(outputs.float(), MODEL_SHAPES, EXPRESSIONS)
         loss = self.loss(fit, self.points(fit), batch)
-        return loss.total, loss.nme, loss.expression, loss.face
+        return loss.total, loss.nme, loss.closure, loss.expression, loss.face
 
     def validate(self, net: torch.nn.Module) -> dict[str, float]:
-        """Landmark error on the held-out crops, percent."""
-        total = 0.0
-        count = len(self._held_out["crops"])
-        for k in range(0, count, 64):
-            part = {n: torch.from_numpy(v[k : k + 64]) for n, v in self._held_out.items()}
-            part = {n: v.to(self.device) for n, v in part.items()}
+        """Landmark error in percent, rotation error in degrees, correlations of :data:`_SHOWN`."""
+        truth = {name: torch.from_numpy(v).to(self.device) for name, v in self._held_out.items()}
+        fits = []
+        nme = torch.zeros(0, device=self.device)
+        for k in range(0, len(truth["crops"]), 64):
+            part = {name: value[k : k + 64] for name, value in truth.items()}
             fit = decode(net(part["crops"]), MODEL_SHAPES, EXPRESSIONS)
-            total += float(self.loss(fit, self.points(fit), part).nme) * len(part["crops"])
-        return {"held_out_nme": total / count}
+            error = self.loss(fit, self.points(fit), part).nme
+            nme = torch.cat([nme, error.expand(len(part["crops"]))])
+            fits.append((fit.rotation, fit.expression))
+        rotation, expression = (torch.cat(values) for values in zip(*fits, strict=True))
+        cosine = ((rotation * truth["rotation"]).sum(dim=(1, 2)) - 1) / 2
+        correlation = {}
+        for name in _SHOWN:
+            k = expressions.REGRESSED.index(name)
+            both = torch.stack([truth["expression"][:, k], expression[:, k]])
+            correlation[name] = float(torch.corrcoef(both)[0, 1])
+        degrees = float(torch.rad2deg(torch.arccos(cosine.clamp(-1, 1))).mean())
+        return {"held_out_nme": float(nme.mean()), "held_out_degrees": degrees, **correlation}
 
 
 def arrays_of(batch: Batch) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
-from tddfa_ros.training import fitting  # noqa: E402
+from tddfa_ros.training import expressions, fitting  # noqa: E402
 from tddfa_ros.training.crops import CROP  # noqa: E402
 from tddfa_ros.training.landmark_head import LandmarkRegularised, landmark_loss  # noqa: E402
 from tddfa_ros.training.networks import POSE_OUTPUTS, RegressorNet  # noqa: E402
@@ -89,6 +89,19 @@ def test_loss_of_the_truth_is_nothing_and_that_of_a_shift_is_its_length(rig, poi
     wrong = loss_of(rig, points, outputs_for(*moved), face)
     assert float(wrong.nme) == pytest.approx(100 * 5 / size, rel=1e-3)
     assert float(wrong.points) == pytest.approx(5 / size, rel=2e-3)
+
+
+def test_closure_sees_lids_and_lips_but_no_shift(rig, points, rng):
+    face = known_face(rng)
+    moved = (*face[:2], (67.0, 61.0), *face[3:])
+    shifted = loss_of(rig, points, outputs_for(*moved), face)
+    floor = loss_of(rig, points, outputs_for(*face), face)
+    assert float(shifted.closure) == pytest.approx(float(floor.closure), abs=1e-5)
+    for name in ("jaw_open", "blink_left", "blink_right"):
+        other = face[4].copy()
+        other[expressions.REGRESSED.index(name)] += 0.5
+        wrong = loss_of(rig, points, outputs_for(*face[:4], other), face)
+        assert float(wrong.closure) > 2 * float(floor.closure)
 
 
 def test_crops_without_a_face_teach_only_the_confidence(rig, points, rng):
