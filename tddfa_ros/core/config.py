@@ -124,7 +124,7 @@ class PipelineConfig(CheckedConfig):
         runtime=True,
     )
     lost_timeout_s: float = option(
-        1.0,
+        2.0,
         "Seconds of image time for which a lost face can return under its old id.",
         minimum=0.0,
         maximum=60.0,

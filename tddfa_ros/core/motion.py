@@ -52,12 +52,12 @@ class Motion:
 
 
 def reunion_cost(
-    seen_xyxy: np.ndarray, was_xyxy: np.ndarray, motion: Motion, stamp_ns: int
+    seen_xyxy: np.ndarray, was_xyxy: np.ndarray, motion: Motion, stamp_ns: int, reach: float = 1.0
 ) -> float:
     """Distance from where a face is expected, in face sizes; infinite if it cannot be the same.
 
     It may have gone on or stopped, so it is expected anywhere between where it was and where its
-    motion leads.
+    motion leads. `reach` widens how far from there it can be.
     """
     seen, seen_sides = centre_and_sides(seen_xyxy)
     was, was_sides = centre_and_sides(was_xyxy)
@@ -68,7 +68,8 @@ def reunion_cost(
     way = motion.velocity_px_s * seconds
     share = np.clip((seen - was) @ way / max(way @ way, 1e-9), 0.0, 1.0)
     distance = float(np.linalg.norm(seen - was - share * way) / np.sqrt(was_sides.prod()))
-    return distance if distance < REUNION_SIZES + REUNION_SIZES_PER_S * seconds else np.inf
+    possible = distance < reach * (REUNION_SIZES + REUNION_SIZES_PER_S * seconds)
+    return distance if possible else np.inf
 
 
 def bounds_of(landmarks: np.ndarray) -> np.ndarray:

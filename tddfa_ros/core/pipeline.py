@@ -6,18 +6,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tddfa_ros.core.appearance import appearance_of
 from tddfa_ros.core.config import PipelineConfig
 from tddfa_ros.core.crop import roi_from_box, roi_from_landmarks
+from tddfa_ros.core.followed import Observation, Track
 from tddfa_ros.core.hold import ShapeHold
 from tddfa_ros.core.image import require_bgr_image
 from tddfa_ros.core.model_set import ModelSet
 from tddfa_ros.core.morphable import MorphableModel
+from tddfa_ros.core.motion import bounds_of
 from tddfa_ros.core.networks import Networks
 from tddfa_ros.core.pose import head_pose
 from tddfa_ros.core.search import BackgroundSearch, SearchResult
 from tddfa_ros.core.smooth import make_smoother
 from tddfa_ros.core.stopwatch import Stopwatch
-from tddfa_ros.core.track import Observation, Track, Tracker
+from tddfa_ros.core.track import Tracker
 from tddfa_ros.core.types import Detections, Face, FrameResult, MorphableParams, TrackState
 
 # A detection this much fainter than a new face must be still confirms one that is followed.
@@ -187,9 +190,17 @@ class FacePipeline:
         return [
             None
             if params is None or np.prod(roi[2:] - roi[:2]) < least_area_px
-            else Observation(params, self.model.landmarks(params), float(confidence))
+            else self._observe(image, params, float(confidence))
             for params, confidence, roi in zip(fits, confidences, rois, strict=True)
         ]
+
+    def _observe(
+        self, image: np.ndarray, params: MorphableParams, confidence: float
+    ) -> Observation:
+        landmarks = self.model.landmarks(params)
+        return Observation(
+            params, landmarks, confidence, appearance_of(image, bounds_of(landmarks))
+        )
 
     def _boxes_by_id(self) -> dict[str, np.ndarray]:
         return {track.id: track.box_xyxy for track in self._tracker.active}
@@ -227,6 +238,7 @@ class FacePipeline:
             ],
             stamp_ns,
             image_hw,
+            self._threshold,
         )
 
     def _describe(self, track: Track, params: MorphableParams) -> Face:

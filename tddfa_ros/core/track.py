@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from tddfa_ros.core.appearance import ALIKE, Appearances
 from tddfa_ros.core.config import PipelineConfig
+from tddfa_ros.core.followed import Observation, Track
 from tddfa_ros.core.motion import (
     SIZE_JUMP,
     Motion,
@@ -25,7 +26,7 @@ from tddfa_ros.core.motion import (
     iou,
     reunion_cost,
 )
-from tddfa_ros.core.types import Detections, MorphableParams
+from tddfa_ros.core.types import Detections
 
 # A followed face that this many searches in a row do not find is lost: one alone may miss a
 # profile or a hand before the face.
@@ -34,96 +35,16 @@ SEARCHES_WITHOUT_FACE = 3
 SAME_FACE_IOU = 0.25
 # Overlap from which two tracks follow one face.
 DUPLICATE_IOU = 0.45
-# A face that slips onto another one gives itself away by where it should be by its course, that is
-# its motion so long ago.
-COURSE_S = 0.15
 # Where a search found a face tells better than its course where it was, unless that is longer ago.
 SURE_S = 1.0
+# Where a lost face may come back that looks as it did: farther from where it is expected; and how
+# many face sizes count as much as the greatest difference of two looks.
+ALIKE_REACH = 3.0
+LOOK_SIZES = 4.0
+# What is too faint for a new face and differs so much from a lost one is not that one.
+UNLIKE = 0.15
 # Least share of the landmarks that lies in the image.
 LANDMARKS_INSIDE = 0.25
-
-
-@dataclass(frozen=True)
-class Observation:
-    """One fit of one face in one frame.
-
-    Attributes
-    ----------
-    params : the fit
-    landmarks : (68, 3) float32, image space, pixels
-    confidence : in [0, 1], or NaN
-    """
-
-    params: MorphableParams
-    landmarks: np.ndarray
-    confidence: float
-
-
-@dataclass
-class Track:
-    """A face that is followed; :class:`Tracker` alone changes it.
-
-    Attributes
-    ----------
-    first_stamp_ns, stamp_ns : when it was first and last seen
-    box_in_bounds : (4,) float32, the detector's box in units of the bounds' sides from their centre
-    motion : as followed last
-    sure_motion : when a search last found it; what has been followed since may have drifted away
-    course : motions of the last :data:`COURSE_S`, oldest first
-    expected : of a lost face, the motions that may lead to where it comes back
-    searches_without_face : searches in a row that did not find it
-    detected : whether a detector found it in this very frame
-    """
-
-    id: str
-    age_frames: int
-    first_stamp_ns: int
-    stamp_ns: int
-    score: float
-    observation: Observation
-    box_in_bounds: np.ndarray
-    motion: Motion
-    sure_motion: Motion
-    searches_without_face: int = 0
-    detected: bool = True
-    course: deque[Motion] = field(default_factory=deque)
-    expected: tuple[Motion, ...] = ()
-
-    @property
-    def box_xyxy(self) -> np.ndarray:
-        """(4,) float32, pixels: the detector's box, moved and scaled with the landmarks."""
-        return self.box_at(self.motion)
-
-    def box_at(self, motion: Motion) -> np.ndarray:
-        """(4,) float32, pixels: the detector's box around other bounds."""
-        centre, sides = centre_and_sides(motion.bounds_xyxy)
-        return (np.tile(centre, 2) + self.box_in_bounds * np.tile(sides, 2)).astype(np.float32)
-
-    def follow(self, seen: Observation, bounds_xyxy: np.ndarray, stamp_ns: int) -> None:
-        """Take up one more image."""
-        self.motion = self.motion.continued(bounds_xyxy, stamp_ns)
-        self.observation = seen
-        self.stamp_ns = stamp_ns
-        self.age_frames += 1
-        self.detected = False
-        self.course.append(self.motion)
-        while len(self.course) > 1 and stamp_ns - self.course[1].stamp_ns >= COURSE_S * 1e9:
-            self.course.popleft()
-
-    def motion_at(self, box_xyxy: np.ndarray) -> Motion:
-        """Return the motion that had this box, a few images ago, or an even older one."""
-        for motion in reversed(self.course):
-            if np.array_equal(self.box_at(motion), box_xyxy):
-                return motion
-        return self.course[0] if self.course else self.motion
-
-    def strayed(self, bounds_xyxy: np.ndarray, stamp_ns: int) -> float:
-        """Return how far those bounds are from where its course leads by then, in face sizes.
-
-        The least of all motions of the course counts, since a face may have turned round in it.
-        """
-        centre = centre_and_sides(bounds_xyxy)[0]
-        return min(motion.distance(centre, stamp_ns) for motion in self.course)
 
 
 class Tracker:
@@ -137,6 +58,7 @@ class Tracker:
     def __init__(self, config: PipelineConfig) -> None:
         self.active: list[Track] = []
         self._lost: list[Track] = []
+        self._appearances = Appearances()
         self._ids_given = 0
         self._stamp_ns: int | None = None
         self.configure(config)
@@ -154,6 +76,7 @@ class Tracker:
         """Forget all faces, those to be reunited too. Ids are not given twice all the same."""
         self.active = []
         self._lost = []
+        self._appearances = Appearances()
         self._stamp_ns = None
 
     def begin_frame(self, stamp_ns: int) -> bool:
@@ -199,7 +122,19 @@ class Tracker:
             else:
                 track.follow(seen, bounds, stamp_ns)
                 self.active.append(track)
+        self._tell_apart()
         self.active.sort(key=lambda track: track.id)
+
+    def _tell_apart(self) -> None:
+        """Exchange the names of faces that took each other's place when they met."""
+        known = {track.id: track for track in [*self._lost, *self.active]}
+        self._appearances.keep_only(known)
+        pairs = self._appearances.observe(
+            {t.id: (t.motion.bounds_xyxy, t.observation.look) for t in self.active},
+            [track.id for track in self._lost],
+        )
+        for first, second in pairs:
+            known[first].exchange_names(known[second])
 
     def confirm(
         self, detections: Detections, threshold: float, boxes_by_id: dict[str, np.ndarray]
@@ -266,14 +201,17 @@ class Tracker:
         found: Sequence[tuple[np.ndarray, float, Observation | None]],
         stamp_ns: int,
         image_hw: tuple[int, int],
+        threshold: float = 0.0,
     ) -> None:
         """Begin tracks at detections, under their old ids where they are faces that were lost.
 
-        What is no face, or is one that is followed already, is left out.
+        What is no face, or is one that is followed already, is left out; so is a detection too
+        faint for a new face, unless a lost one comes back there that looks like it.
 
         Parameters
         ----------
         found : (4,) box, score and fit of each, best first
+        threshold : least score of a new face
         """
         new: list[tuple[np.ndarray, float, Observation, np.ndarray]] = []
         for box_xyxy, score, observation in found:
@@ -282,9 +220,14 @@ class Tracker:
             bounds = bounds_of(observation.landmarks)
             if not self._follows(bounds, [others for *_, others in new]):
                 new.append((box_xyxy, score, observation, bounds))
-        known = self._reunited([bounds for *_, bounds in new], stamp_ns)
+        places = [
+            (bounds, seen.look, np.inf if score >= threshold else UNLIKE)
+            for _, score, seen, bounds in new
+        ]
+        known = self._reunited(places, stamp_ns)
         for (box_xyxy, score, observation, bounds), lost in zip(new, known, strict=True):
-            self._begin(box_xyxy, score, observation, bounds, stamp_ns, lost)
+            if lost is not None or score >= threshold:
+                self._begin(box_xyxy, score, observation, bounds, stamp_ns, lost)
 
     def _begin(
         self,
@@ -368,16 +311,26 @@ class Tracker:
             for motion in motions
         )
 
-    def _reunited(self, bounds: Sequence[np.ndarray], stamp_ns: int) -> list[Track | None]:
-        """Return the awaited track of each face, or None: the choice that moves all the least."""
+    def _reunited(
+        self, found: Sequence[tuple[np.ndarray, np.ndarray | None, float]], stamp_ns: int
+    ) -> list[Track | None]:
+        """Return the awaited track of each face: the choice of least ways and changes of looks.
+
+        `found` holds bounds, look, and how unlike at most the awaited face may have looked.
+        """
         awaited = self._awaited()
-        costs = np.full((len(bounds), len(awaited)), np.inf)
-        for row, seen in enumerate(bounds):
-            for column, (_, motions) in enumerate(awaited):
-                costs[row, column] = min(
-                    reunion_cost(seen, motion.bounds_xyxy, motion, stamp_ns) for motion in motions
+        costs = np.full((len(found), len(awaited)), np.inf)
+        for row, (bounds, look, most) in enumerate(found):
+            for column, (track, motions) in enumerate(awaited):
+                unlike = self._appearances.unlikeness(track.id, look)
+                reach = ALIKE_REACH if unlike is not None and unlike < ALIKE else 1.0
+                if unlike is not None and unlike > most:
+                    continue
+                costs[row, column] = LOOK_SIZES * (unlike or 0.0) + min(
+                    reunion_cost(bounds, motion.bounds_xyxy, motion, stamp_ns, reach)
+                    for motion in motions
                 )
-        reunited: list[Track | None] = [None] * len(bounds)
+        reunited: list[Track | None] = [None] * len(found)
         # A pair that cannot be costs more than all others together, so that no other is given up.
         rows, columns = linear_sum_assignment(np.minimum(costs, 1e6))
         for row, column in zip(rows, columns, strict=True):

@@ -227,8 +227,13 @@ class IdCount:
         self.matched += len(kept) + len(new)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 5, 6])
+@pytest.mark.parametrize("seed", [13, 14, 15, 16, 17])
 def test_everybody_keeps_one_id(model_set, astronaut, seed):
+    """None of these seeds was looked at while the tracker was made.
+
+    Of the seeds 1 to 22, nineteen have no switch; 4, 10 and 20 have four in all: a face that slips
+    onto one that the detector has not found yet, and two that hide while they look half hidden.
+    """
     pipeline = FacePipeline(model_set, PipelineConfig())
     count = IdCount()
     for frame, (image, stamp_ns, truth) in enumerate(scene(astronaut, seed, SECONDS, hidden=True)):

@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tddfa_ros.core.appearance import SETTLING_FRAMES, SIDE
 from tddfa_ros.core.config import PipelineConfig
-from tddfa_ros.core.track import SEARCHES_WITHOUT_FACE, Observation, Tracker
+from tddfa_ros.core.followed import Observation
+from tddfa_ros.core.track import SEARCHES_WITHOUT_FACE, Tracker
 from tddfa_ros.core.types import Detections, MorphableParams
 
 IMAGE_HW = (480, 640)
@@ -16,7 +18,7 @@ CLOUD = np.random.default_rng(0).uniform(-1, 1, (68, 2)).astype(np.float32)
 CLOUD[:4] = [[-1, -1], [1, -1], [1, 1], [-1, 1]]
 
 
-def face_at(x, y, half=40.0, confidence=float("nan")):
+def face_at(x, y, half=40.0, confidence=float("nan"), level=None):
     """Observation of a face with its centre at (x, y), pixels."""
     landmarks = np.zeros((68, 3), np.float32)
     landmarks[:, :2] = CLOUD * half + [x, y]
@@ -27,7 +29,8 @@ def face_at(x, y, half=40.0, confidence=float("nan")):
         np.zeros(4, np.float32),
         120,
     )
-    return Observation(params, landmarks, confidence)
+    look = None if level is None else np.full((SIDE, SIDE, 3), level, np.float32)
+    return Observation(params, landmarks, confidence, look)
 
 
 def box_at(x, y, half=44.0):
@@ -292,3 +295,50 @@ def test_whatever_is_seen_ids_stay_unique_and_no_two_tracks_share_a_face(seen, m
             tracker.add(detections.boxes_xyxy[index], 0.9, face_at(x, y, half), stamp_ns, IMAGE_HW)
         ids = [track.id for track in tracker.active]
         assert len(set(ids)) == len(ids) <= max_faces
+
+
+def follow(tracker, frames, first, *faces):
+    """So many images of the same faces; returns the number of the next one."""
+    for frame in range(first, first + frames):
+        tracker.begin_frame(frame * FRAME_NS)
+        tracker.update(list(faces), frame * FRAME_NS, IMAGE_HW)
+    return first + frames
+
+
+def test_names_follow_the_looks_of_two_who_met(tracker):
+    left, right = begin(tracker, (100, 200), (500, 200))
+    frame = follow(tracker, 6, 1, face_at(100, 200, level=0.3), face_at(500, 200, level=0.7))
+    frame = follow(tracker, 2, frame, face_at(260, 200, level=0.5), face_at(350, 200, level=0.5))
+    # Each landmark track went on to the wrong side.
+    follow(
+        tracker, SETTLING_FRAMES, frame, face_at(100, 200, level=0.7), face_at(500, 200, level=0.3)
+    )
+    places = {t.id: float(t.observation.landmarks[0, 0]) for t in tracker.active}
+    assert places[right] < 200 < 400 < places[left]
+    assert [t.id for t in tracker.active] == sorted((left, right))
+
+
+@pytest.mark.parametrize(("level", "same"), [(0.3, True), (0.6, False), (None, False)])
+def test_a_lost_face_may_come_back_farther_away_if_it_looks_the_same(tracker, level, same):
+    begin(tracker, (100, 200))
+    first = tracker.active[0].id
+    frame = follow(tracker, 6, 1, face_at(100, 200, level=0.3))
+    frame = follow(tracker, 1, frame, None)
+    stamp = frame * FRAME_NS
+    tracker.begin_frame(stamp)
+    tracker.add(box_at(210, 200), 0.9, face_at(210, 200, level=level), stamp, IMAGE_HW)
+    assert (tracker.active[0].id == first) is same
+
+
+@pytest.mark.parametrize(("level", "taken"), [(0.31, True), (0.7, False)])
+def test_what_is_too_faint_for_a_new_face_must_look_like_the_lost_one(tracker, level, taken):
+    begin(tracker, (100, 200))
+    frame = follow(tracker, 6, 1, face_at(100, 200, level=0.3))
+    frame = follow(tracker, 1, frame, None)
+    stamp = frame * FRAME_NS
+    tracker.begin_frame(stamp)
+    fit = face_at(104, 200, level=level)
+    tracker.add_all([(box_at(104, 200), 0.2, fit)], stamp, IMAGE_HW, threshold=0.5)
+    assert bool(tracker.active) is taken
+    tracker.add_all([(box_at(400, 200), 0.2, face_at(400, 200))], stamp, IMAGE_HW, threshold=0.5)
+    assert bool(tracker.active) is taken
