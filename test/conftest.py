@@ -17,6 +17,7 @@ from pathlib import Path
 import hypothesis
 import numpy as np
 import pytest
+from onnx import helper, numpy_helper
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BUILD = REPOSITORY / "build"
@@ -125,3 +126,55 @@ def astronaut() -> np.ndarray:
     """(512, 512, 3) uint8 BGR: a photo with one frontal face, of scikit-image."""
     data = pytest.importorskip("skimage.data")
     return np.ascontiguousarray(data.astronaut()[..., ::-1])
+
+
+@pytest.fixture(scope="session")
+def yunet_like():
+    """Make a network with the inputs, outputs and operators of YuNet, and random weights."""
+    return _yunet_like
+
+
+def _yunet_like(
+    *, side: int = 640, fixed: bool = False, operator: str = "Relu", without: str = ""
+) -> bytes:
+    """A network with YuNet's interface; `fixed`: its reshapes hold for one size only."""
+    rng, features = np.random.default_rng(3), 12
+    nodes, constants, outputs = [], [], []
+
+    def constant(name: str, value: np.ndarray) -> str:
+        constants.append(numpy_helper.from_array(value, name))
+        return name
+
+    for stride in (8, 16, 32):
+        kernel = rng.normal(0, 0.3 / stride, (features, 3, stride, stride)).astype(np.float32)
+        inputs = ["input", constant(f"k{stride}", kernel / 100)]
+        nodes.append(
+            helper.make_node(
+                "Conv", inputs, [f"f{stride}"], kernel_shape=[stride] * 2, strides=[stride] * 2
+            )
+        )
+        nodes.append(helper.make_node(operator, [f"f{stride}"], [f"r{stride}"]))
+        for name, count in {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}.items():
+            kernel = rng.normal(0, 0.8, (count, features, 1, 1)).astype(np.float32)
+            t, out = f"{name}{stride}", f"{name}_{stride}"
+            shape = np.array([1, (side // stride) ** 2 if fixed else -1, count])
+            nodes += [
+                helper.make_node(
+                    "Conv",
+                    [f"r{stride}", constant(f"w{t}", kernel)],
+                    [f"c{t}"],
+                    kernel_shape=[1, 1],
+                ),
+                helper.make_node("Transpose", [f"c{t}"], [f"t{t}"], perm=[0, 2, 3, 1]),
+                helper.make_node("Reshape", [f"t{t}", constant(f"s{t}", shape)], [f"p{t}"]),
+                # Boxes and points pass twice through nothing: only these operators are YuNet's.
+                helper.make_node("Sigmoid", [f"p{t}"], [out])
+                if name in ("cls", "obj")
+                else helper.make_node("Transpose", [f"p{t}"], [out], perm=[0, 1, 2]),
+            ]
+            if out != without:
+                outputs.append(helper.make_tensor_value_info(out, 1, [1, None, count]))
+    given = [helper.make_tensor_value_info("input", 1, [1, 3, side, side])]
+    graph = helper.make_graph(nodes, "yunet", given, outputs, initializer=constants)
+    opset = [helper.make_opsetid("", 11)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=6).SerializeToString()

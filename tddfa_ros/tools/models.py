@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,11 +19,13 @@ from tddfa_ros.core.release.fetch import Connection, fetch_release
 EXAMPLES = """examples:
   python -m tddfa_ros models list
   python -m tddfa_ros models fetch
+  python -m tddfa_ros models fetch yunet --base embedded
   python -m tddfa_ros models import 3DDFA_V2/ --out sets/tddfa_v2 --regressor mb05
   python -m tddfa_ros models verify tddfa_v2
 """
 
 SET_NAME = "tddfa_v2"
+YUNET = "yunet"
 DOWNLOADS = Path("~/.cache/tddfa_ros/downloads")
 OUTER_EYE_DISTANCE_M = (0.06, 0.13)
 _OUTER_EYE_CORNERS = (36, 45)
@@ -41,16 +43,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_set_arguments(importing, "mb1 if it is there")
 
     fetching = actions.add_parser(
-        "fetch", help="download the public 3DDFA_V2 release and make a set of it"
+        "fetch", help="download public networks and make a set of them, after showing the licence"
     )
-    fetching.add_argument("name", nargs="?", choices=[SET_NAME], default=SET_NAME, help="which set")
+    fetching.add_argument(
+        "name",
+        nargs="?",
+        choices=[SET_NAME, YUNET],
+        default=SET_NAME,
+        help=f"{SET_NAME}: the 3DDFA_V2 release; {YUNET}: a copy of a set (--base) that detects "
+        "faces with YuNet; default: %(default)s",
+    )
     _add_set_arguments(fetching, "mb1")
+    fetching.add_argument(
+        "--base",
+        default="",
+        metavar="SET",
+        help=f"of {YUNET}: the set that gives all but the detector; default: the default set",
+    )
     fetching.add_argument("--yes", action="store_true", help="accept the licence, do not ask")
     fetching.add_argument(
         "--base-url",
-        default=manifest.BASE_URL,
         metavar="URL",
-        help="a mirror that has the files at URL/<commit>/<path>; default: %(default)s",
+        help="a mirror that has the files at URL/<commit>/<path>; default: "
+        f"{manifest.BASE_URL}, and of {YUNET} OpenCV's",
     )
     fetching.add_argument(
         "--downloads",
@@ -70,9 +85,9 @@ def _add_set_arguments(parser: argparse.ArgumentParser, default_regressor: str) 
     parser.add_argument(
         "--out",
         type=Path,
-        default=model_set.USER_FOLDER / SET_NAME,
         metavar="DIR",
-        help="folder of the new set; default: %(default)s",
+        help=f"folder of the new set; default: {model_set.USER_FOLDER / SET_NAME}, and of {YUNET} "
+        f"the base's name with _{YUNET} there",
     )
     parser.add_argument(
         "--regressor",
@@ -134,8 +149,12 @@ def _summary(folder: Path) -> str:
 
 
 def _import(args: argparse.Namespace) -> int:
-    _make_sets(args.folder, args.out.expanduser(), args.regressor)
+    _make_sets(args.folder, _out_of(args, SET_NAME), args.regressor)
     return 0
+
+
+def _out_of(args: argparse.Namespace, name: str) -> Path:
+    return Path(args.out or model_set.USER_FOLDER / name).expanduser()
 
 
 def _make_sets(folder: Path, out: Path, regressor: str | None) -> None:
@@ -146,21 +165,53 @@ def _make_sets(folder: Path, out: Path, regressor: str | None) -> None:
         sets = {out: "mb1", out.with_name(out.name + "_mb05"): "mb05"}
     for path, name in sets.items():
         made = import_release(folder, path, regressor=name, progress=_say)
-        known = [found.resolve() for found in model_set.available()]
-        handle = made.name if made.path.resolve() in known else made.path
-        _say(f"model set {made.name} is in {made.path}; use it with --model-set {handle}")
+        _say_made(made)
+
+
+def _say_made(made: model_set.ModelSet) -> None:
+    known = [found.resolve() for found in model_set.available()]
+    handle = made.name if made.path.resolve() in known else made.path
+    _say(f"model set {made.name} is in {made.path}; use it with --model-set {handle}")
 
 
 def _fetch(args: argparse.Namespace) -> int:
+    if args.name == YUNET:
+        return _fetch_yunet(args)
     regressors = [args.regressor or "mb1"]
     if regressors == ["both"]:
         regressors = list(manifest.REGRESSORS)
     files = (*manifest.COMMON_FILES, *(manifest.REGRESSORS[name] for name in regressors))
-    connection = Connection(base_url=args.base_url)
-    _say(manifest.LICENCE_TEXT)
+    connection = Connection(base_url=args.base_url or manifest.BASE_URL)
+    folder = _download(args, files, connection, manifest.LICENCE_TEXT)
+    _make_sets(folder, _out_of(args, SET_NAME), args.regressor or regressors[0])
+    return 0
+
+
+def _fetch_yunet(args: argparse.Namespace) -> int:
+    from tddfa_ros.core.release import yunet  # loads onnx, which takes a while
+
+    if args.regressor:
+        raise DownloadError(f"--regressor {args.regressor}: {YUNET} takes that of its --base set")
+    base = model_set.find(args.base)
+    connection = Connection(base_url=args.base_url or yunet.BASE_URL, commit=yunet.COMMIT)
+    folder = _download(args, (yunet.FILE,), connection, yunet.LICENCE_TEXT)
+    out = _out_of(args, f"{base.resolve().name}_{YUNET}")
+    made = yunet.with_yunet(base, folder / yunet.FILE.repository_path, out)
+    _say_made(made)
+    return 0
+
+
+def _download(
+    args: argparse.Namespace,
+    files: Sequence[manifest.ReleaseFile],
+    connection: Connection,
+    licence_text: str,
+) -> Path:
+    """Show the licence, ask, and download; returns the folder of the files."""
+    _say(licence_text)
     if not (args.yes or _confirmed("Download these files and accept this? [y/N] ")):
         raise DownloadError("nothing was downloaded: the licence was not accepted (see --yes)")
-    folder = args.downloads.expanduser() / manifest.COMMIT[:12]
+    folder = args.downloads.expanduser() / connection.commit[:12]
     with _progress_bars() as progress:
         fetch_release(
             folder,
@@ -169,8 +220,7 @@ def _fetch(args: argparse.Namespace) -> int:
             progress=progress,
             on_wait=lambda: _say("another process is downloading these files; waiting for it"),
         )
-    _make_sets(folder, args.out.expanduser(), args.regressor or regressors[0])
-    return 0
+    return Path(folder)
 
 
 def _confirmed(question: str) -> bool:

@@ -1,5 +1,7 @@
 """The `models` verb as a user meets it: its output, its exit codes and its one-line errors."""
 
+import dataclasses
+import hashlib
 import http.server
 import os
 import shutil
@@ -9,7 +11,7 @@ import pytest
 
 from tddfa_ros.__main__ import main
 from tddfa_ros.core import model_set
-from tddfa_ros.core.release import manifest
+from tddfa_ros.core.release import manifest, yunet
 
 
 @pytest.fixture(autouse=True)
@@ -181,15 +183,28 @@ class _Release(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def mirror(release_folder):
-    def handler(*arguments):
-        return _Release(*arguments, directory=str(release_folder))
+def serve():
+    """Start a server of a flat folder; its URL."""
+    servers = []
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    def start(folder):
+        def handler(*arguments):
+            return _Release(*arguments, directory=str(folder))
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def mirror(release_folder, serve):
+    return serve(release_folder)
 
 
 def test_fetch_refuses_a_mirror_with_other_files(capsys, release_folder, tmp_path, mirror):
@@ -204,4 +219,41 @@ def test_fetch_refuses_a_mirror_with_other_files(capsys, release_folder, tmp_pat
     last = err.splitlines()[-1]
     assert "bfm_noneck_v3.pkl: not the expected content" in last
     assert list(downloads.rglob("bfm*")) == []
+    assert not (tmp_path / "home/.cache/tddfa_ros/models").exists()
+
+
+def test_fetch_yunet_shows_its_licence_and_makes_a_set_of_the_base(
+    capsys, tmp_path, serve, monkeypatch, yunet_like
+):
+    content = yunet_like()
+    file = dataclasses.replace(
+        yunet.FILE, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest()
+    )
+    monkeypatch.setattr(yunet, "FILE", file)
+    (tmp_path / file.name).write_bytes(content)
+    url = serve(tmp_path)
+    downloads = tmp_path / "downloads"
+    given = ("fetch", "yunet", "--base", "embedded", "--base-url", url, "--downloads", downloads)
+    status, out, err = models(capsys, *given)
+    assert (status, list(tmp_path.glob("downloads/*"))) == (1, [])
+    assert "MIT licence" in out
+    assert "was not accepted" in err
+    status, out, err = models(capsys, *given, "--yes")
+    assert status == 0, err
+    assert "use it with --model-set embedded_yunet" in out
+    status, out, _ = models(capsys, "verify", "embedded_yunet")
+    assert status == 0, out
+
+
+def test_fetch_yunet_refuses_other_content(capsys, tmp_path, serve, yunet_like):
+    """An LFS pointer, as a mirror without LFS gives, and a network that somebody changed."""
+    for content in (b"version https://git-lfs.github.com/spec/v1\n", yunet_like()):
+        (tmp_path / yunet.FILE.name).write_bytes(content)
+        url = serve(tmp_path)
+        status, _, err = models(
+            *(capsys, "fetch", "yunet", "--base", "embedded", "--yes", "--base-url", url),
+            *("--downloads", tmp_path / "downloads"),
+        )
+        assert status == 1
+        assert "expected 232589" in err
     assert not (tmp_path / "home/.cache/tddfa_ros/models").exists()

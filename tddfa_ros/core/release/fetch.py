@@ -1,7 +1,7 @@
-"""Download of the public 3DDFA_V2 release at a pinned commit.
+"""Download of files of a public repository at a pinned commit.
 
 A file is downloaded to ``<name>.part``, which a later call continues. It gets its final name once
-it is whole and its git blob id is the expected one; before that nothing looks into it.
+it is whole and its checksum is the expected one; before that nothing looks into it.
 """
 
 from __future__ import annotations
@@ -43,12 +43,14 @@ class Connection:
     Attributes
     ----------
     base_url : ``<base_url>/<commit>/<path>`` is where a file is; http or https
+    commit : the pinned one
     timeout_s : seconds without any data after which a connection counts as cut
     attempts : in a row without any new data, before giving up
     wait_s : seconds before the second attempt; doubled before each further one
     """
 
     base_url: str = manifest.BASE_URL
+    commit: str = manifest.COMMIT
     timeout_s: float = 30.0
     attempts: int = 5
     wait_s: float = 1.0
@@ -61,7 +63,7 @@ class Connection:
     def url(self, file: ReleaseFile) -> str:
         """Where a file of the release is."""
         path = urllib.parse.quote(file.repository_path)
-        return f"{self.base_url.rstrip('/')}/{manifest.COMMIT}/{path}"
+        return f"{self.base_url.rstrip('/')}/{self.commit}/{path}"
 
 
 def fetch_release(
@@ -136,12 +138,13 @@ class _Download:
             self.part.unlink()
             self.receive()
         if not self.is_genuine(self.part):
-            found = manifest.git_blob_id(read_bounded(self.part, self.limit))
+            found = self.file.checksum(read_bounded(self.part, self.limit))
             self.part.unlink()
+            kind = "SHA-256" if self.file.sha256 else "git blob id"
             raise DownloadError(
-                f"{self.url}: not the expected content: git blob id {found}, expected "
-                f"{self.file.git_blob_id}. It was removed unopened. Is something between here "
-                "and the server changing it?"
+                f"{self.url}: not the expected content: {kind} {found}, expected "
+                f"{self.file.sha256 or self.file.git_blob_id}. It was removed unopened. Is "
+                "something between here and the server changing it?"
             )
         self.part.replace(self.path)
 

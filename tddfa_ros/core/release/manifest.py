@@ -35,12 +35,14 @@ class ReleaseFile:
     folder : where it is in the release
     git_blob_id : hexadecimal SHA-1 that git gives its content
     size_bytes : its size, or None where only its git blob id is known
+    sha256 : hexadecimal, where git keeps the content elsewhere (LFS) and its blob id says nothing
     """
 
     name: str
     folder: str
-    git_blob_id: str
+    git_blob_id: str = ""
     size_bytes: int | None = None
+    sha256: str = ""
 
     @property
     def repository_path(self) -> str:
@@ -49,7 +51,11 @@ class ReleaseFile:
 
     def is_genuine(self, content: bytes) -> bool:
         """Whether `content` is, byte for byte, what the release has under this name."""
-        return git_blob_id(content) == self.git_blob_id
+        return self.checksum(content) == (self.sha256 or self.git_blob_id)
+
+    def checksum(self, content: bytes) -> str:
+        """Hexadecimal, of the kind that this file is known by."""
+        return hashlib.sha256(content).hexdigest() if self.sha256 else git_blob_id(content)
 
 
 FACE_MODEL = ReleaseFile("bfm_noneck_v3.pkl", "configs", "7a44e1e29d658fc5d7303eb07cd820b23daab34a")

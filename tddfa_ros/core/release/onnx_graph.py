@@ -35,6 +35,21 @@ class OnnxGraph:
         """Add a float32 constant."""
         return self.constant(np.ascontiguousarray(value, np.float32))
 
+    def embed(self, graph: onnx.GraphProto, prefix: str) -> None:
+        """Add all of another graph; its tensors get the prefix, its inputs must exist under it."""
+        for node in graph.node:
+            copy = onnx.NodeProto()
+            copy.CopyFrom(node)
+            copy.name = prefix + (node.name or node.output[0])
+            copy.input[:] = [name and prefix + name for name in node.input]
+            copy.output[:] = [name and prefix + name for name in node.output]
+            self._nodes.append(copy)
+        for tensor in graph.initializer:
+            constant = onnx.TensorProto()
+            constant.CopyFrom(tensor)
+            constant.name = prefix + tensor.name
+            self._constants.append(constant)
+
     def relu(self, x: str) -> str:
         """Add max(x, 0)."""
         return self.add("Relu", x)
