@@ -29,6 +29,7 @@ setup(
     name=PACKAGE,
     version="0.1.0",
     packages=packages(),
+    package_data={f"{PACKAGE}.training": ["makehuman_files.txt"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),

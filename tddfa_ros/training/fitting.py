@@ -100,6 +100,7 @@ class Loss:
     """The total and its parts, scalars; `nme` is the landmarks' error in percent."""
 
     total: torch.Tensor
+    without_closure: torch.Tensor
     points: torch.Tensor
     closure: torch.Tensor
     expression: torch.Tensor
@@ -144,12 +145,15 @@ class FitLoss(nn.Module):
         of_expression = (wrong_expression.mean(dim=1) * is_face).sum() / count
         of_face = functional.binary_cross_entropy_with_logits(fit.logit, is_face)
         error = torch.linalg.norm(points[:, :68, :2] - flat, dim=2).mean(dim=1) / size
-        return Loss(
-            total=of_points
-            + CLOSURE_WEIGHT * of_closure
+        rest = (
+            of_points
             + SHAPE_WEIGHT * of_shape
             + EXPRESSION_WEIGHT * of_expression
-            + FACE_WEIGHT * of_face,
+            + FACE_WEIGHT * of_face
+        )
+        return Loss(
+            total=rest + CLOSURE_WEIGHT * of_closure,
+            without_closure=rest,
             points=of_points.detach(),
             closure=of_closure.detach(),
             expression=of_expression.detach(),
