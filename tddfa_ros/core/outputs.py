@@ -65,8 +65,8 @@ class Scene:
         """Copy of the image with `parts` of :data:`OVERLAY_PARTS` over it, in that order."""
         canvas = self.image_bgr.copy()
         for part in parts:
-            if part == "mesh":
-                self.frame.overlay(canvas)
+            if part in ("mesh", "flat"):
+                self.frame.overlay(canvas, flat=part == "flat")
             elif part == "dense":
                 for face in range(len(self.faces)):
                     draw.draw_points(canvas, self.frame.dense_points(face))
@@ -187,13 +187,14 @@ def _mesh_with(*, textured: bool, coloured: bool) -> Callable[[Scene, int], mesh
     return lambda scene, face: scene.mesh(face, with_texture=textured, with_colors=coloured)
 
 
-OVERLAY_PARTS = ("mesh", "dense", *draw.OVERLAY_PARTS)
+OVERLAY_PARTS = ("mesh", "flat", "dense", *draw.OVERLAY_PARTS)
 """What :meth:`Scene.overlay` can draw."""
 
 OUTPUTS = {
     "landmarks": Output("the 68 landmarks", ".jpg", _overlay_of("landmarks")),
     "dense": Output("visible vertices as points", ".jpg", _overlay_of("dense")),
     "mesh": Output("the lit mesh over the image", ".jpg", _overlay_of("mesh")),
+    "flat": Output("each face flat in its own colour", ".jpg", _overlay_of("flat")),
     "pose": Output("axes of the head's orientation", ".jpg", _overlay_of("pose")),
     "frustum": Output("the head's orientation as a frustum", ".jpg", _overlay_of("frustum")),
     "box": Output("boxes of the faces", ".jpg", _overlay_of("box")),

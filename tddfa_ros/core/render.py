@@ -318,6 +318,16 @@ class RenderedFrame:
         """Tell which vertices the camera sees, (n,) bool."""
         return self.seen(face) > 0
 
+    def landmark_visibility(self, face: int) -> np.ndarray:
+        """Tell which landmarks the camera sees, (68,) float32: 1 seen, 0 not.
+
+        Hidden are those that face away, lie behind the face or behind another one, or outside the
+        image.
+        """
+        model = self._renderer.face_model
+        corners = self.seen(face)[model.triangles[model.landmark_triangles]]
+        return ((corners * model.landmark_weights).sum(axis=1) > 0).astype(np.float32)
+
     def vertex_colors_bgr(self, face: int) -> np.ndarray:
         """Return the image's colour at each vertex, hidden or not, (n, 3) uint8."""
         sampled = sample_bilinear(self.image_bgr, self.vertices[face][:, :2])

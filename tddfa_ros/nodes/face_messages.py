@@ -39,6 +39,7 @@ def face_array(
     processing_time_s: float,
     frames_dropped: int,
     metric_poses: Sequence[MetricPose | None] = (),
+    visibilities: Sequence[np.ndarray] = (),
 ) -> FaceArray:
     """Return a result as a message.
 
@@ -50,8 +51,10 @@ def face_array(
     processing_time_s : from taking up the image
     frames_dropped : images received but not processed so far
     metric_poses : for each face its pose or None; empty if the camera is not calibrated
+    visibilities : for each face (68,) float32, 1 for landmarks that are seen; empty if not known
     """
     poses = metric_poses or [None] * len(result.faces)
+    seen = visibilities or [_VISIBILITY_NOT_KNOWN] * len(result.faces)
     return FaceArray(
         header=header.message(),
         image_height=result.image_height,
@@ -60,13 +63,18 @@ def face_array(
         processing_time=float(processing_time_s),
         frames_dropped=frames_dropped,
         faces=[
-            face_message(face, model_set, pose)
-            for face, pose in zip(result.faces, poses, strict=True)
+            face_message(face, model_set, pose, visibility)
+            for face, pose, visibility in zip(result.faces, poses, seen, strict=True)
         ],
     )
 
 
-def face_message(face: Face, model_set: str, metric_pose: MetricPose | None = None) -> FaceMessage:
+def face_message(
+    face: Face,
+    model_set: str,
+    metric_pose: MetricPose | None = None,
+    visibility: np.ndarray = _VISIBILITY_NOT_KNOWN,
+) -> FaceMessage:
     """Return one face as a message; what is not known is NaN."""
     left_eye, right_eye, mouth = eye_mouth_openness(face.landmarks)
     yaw, pitch, roll = face.pose.yaw_pitch_roll_rad.tolist()
@@ -81,7 +89,7 @@ def face_message(face: Face, model_set: str, metric_pose: MetricPose | None = No
         confidence=float(face.confidence),
         box_xyxy=_float32(face.box_xyxy),
         landmarks=[Point32(x=px, y=py, z=pz) for px, py, pz in face.landmarks.tolist()],
-        landmark_visibility=_VISIBILITY_NOT_KNOWN,
+        landmark_visibility=visibility,
         orientation=Quaternion(x=x, y=y, z=z, w=w),
         yaw=yaw,
         pitch=pitch,

@@ -44,6 +44,12 @@ class FaceNodeConfig(CheckedConfig):
         several=True,
         runtime=True,
     )
+    landmark_visibility: bool = option(
+        False,
+        "Tell in the messages which landmarks are seen, for about a millisecond per image; "
+        "otherwise that is NaN.",
+        runtime=True,
+    )
     texture_size: int = option(
         DEFAULT_TEXTURE_SIZE,
         "Texels a side of 'faces/texture' and of exported textures.",

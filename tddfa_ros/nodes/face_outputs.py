@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -68,6 +69,7 @@ class FaceOutputs:
         """Take over settings between two images."""
         pipeline_config, metric_config, config = configs
         self._overlay_parts = tuple(config.overlay.split(","))
+        self._visibility = config.landmark_visibility
         self._smooth = pipeline_config.smoothing != "none"
         self._frames.configure(metric_config)
         self._metric.markers.rate_hz = config.marker_rate
@@ -82,9 +84,10 @@ class FaceOutputs:
         self._humans.clear()
 
     def wants_image(self) -> bool:
-        """Whether :meth:`publish_images` would do anything."""
+        """Whether :meth:`publish` would do anything with an image."""
         return (
-            self._overlay.get_subscription_count() > 0
+            self._visibility
+            or self._overlay.get_subscription_count() > 0
             or self._pictures.wants_image()
             or self._metric.wants_image()
             or self._humans.wants_image()
@@ -103,28 +106,39 @@ class FaceOutputs:
             frame = self._frames.frame(result, camera, smooth=False)
             self._raw_faces.publish(self._serialized(frame, header, seconds, dropped))
 
-    def publish_faces(
+    def publish(
         self,
         result: FrameResult,
         header: ImageHeader,
         camera: Camera | None,
         seconds: float,
         dropped: int,
-    ) -> MetricFrame:
-        """Publish smoothed faces, also when there are none, TF and markers.
+        image_bgr: np.ndarray | None,
+    ) -> None:
+        """Publish smoothed faces, also when there are none, and all that somebody subscribes to.
 
-        Returns
-        -------
-        The faces before the camera, for :meth:`publish_images`.
+        Parameters
+        ----------
+        image_bgr : what the faces were found in; None if :meth:`wants_image` said no
         """
         frame = self._frames.frame(result, camera, smooth=self._smooth)
-        self._faces.publish(self._serialized(frame, header, seconds, dropped))
+        scene = None if image_bgr is None else self._scene(frame, image_bgr)
+        seen = []
+        if scene is not None and self._visibility:
+            seen = [scene.frame.landmark_visibility(k) for k in range(len(scene.faces))]
+        self._faces.publish(self._serialized(frame, header, seconds, dropped, seen))
         self._metric.publish_poses(frame, header)
         self._humans.publish(frame, header)
-        return frame
+        if scene is not None:
+            self._publish_images(frame, scene, header)
 
     def _serialized(
-        self, frame: MetricFrame, header: ImageHeader, seconds: float, dropped: int
+        self,
+        frame: MetricFrame,
+        header: ImageHeader,
+        seconds: float,
+        dropped: int,
+        visibilities: Sequence[np.ndarray] = (),
     ) -> bytes:
         message = face_array(
             frame.result,
@@ -133,26 +147,26 @@ class FaceOutputs:
             processing_time_s=0.0 if self._repeatable else seconds,
             frames_dropped=dropped,
             metric_poses=frame.poses,
+            visibilities=visibilities,
         )
         return face_array_bytes(message)
 
-    def publish_images(
-        self, frame: MetricFrame, header: ImageHeader, image_bgr: np.ndarray
-    ) -> None:
-        """Make and publish the images and points that somebody subscribes to."""
-        # Vertices and visibility are the scene's: made by the first output that needs them.
-        scene = Scene(
+    def _scene(self, frame: MetricFrame, image_bgr: np.ndarray) -> Scene:
+        """Vertices and visibility are the scene's: made by the first output that needs them."""
+        return Scene(
             image_bgr,
             frame.result.faces,
             self._renderer,
             self._pipeline.model,
             vertices_of=self._pipeline.vertices,
         )
+
+    def _publish_images(self, frame: MetricFrame, scene: Scene, header: ImageHeader) -> None:
         if self._overlay.get_subscription_count() > 0:
             self._overlay.publish(encode_image(scene.overlay(self._overlay_parts), header))
         self._pictures.publish(scene, header)
         self._metric.publish_dense(frame, header, scene)
-        self._humans.publish_portraits(frame.result, header, image_bgr)
+        self._humans.publish_portraits(frame.result, header, scene.image_bgr)
 
     @cached_property
     def _renderer(self) -> Renderer:

@@ -183,12 +183,15 @@ class FaceWorker:
             if pending is None:
                 continue
             seconds = _seconds_since(pending.taken_ns)
-            frame = self._outputs.publish_faces(
-                result, pending.header, pending.camera, seconds, self._images.dropped
+            self._outputs.publish(
+                result,
+                pending.header,
+                pending.camera,
+                seconds,
+                self._images.dropped,
+                pending.image_bgr,
             )
             self.processed += 1
-            if pending.image_bgr is not None:
-                self._outputs.publish_images(frame, pending.header, pending.image_bgr)
         if results:
             newest = results[-1].frame_index
             for index in [index for index in self._pending if index < newest]:

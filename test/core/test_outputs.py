@@ -10,7 +10,7 @@ from tddfa_ros.core.errors import ExportError
 from tddfa_ros.core.morphable import MorphableModel
 from tddfa_ros.core.outputs import OUTPUTS, OVERLAY_PARTS, Scene
 from tddfa_ros.core.pose import head_pose
-from tddfa_ros.core.render import Renderer
+from tddfa_ros.core.render import Renderer, id_color_bgr
 from tddfa_ros.core.types import Face, MorphableParams, TrackState
 
 PROMISED = {"landmarks", "dense", "mesh", "depth", "pncc", "normals", "uv", "texture", "pose"} | {
@@ -105,6 +105,19 @@ def test_the_mesh_in_image_pose_lies_over_the_face(scene):
     height = scene.image_bgr.shape[0]
     assert np.allclose(mesh.vertices[:, 0], scene.frame.vertices[0][:, 0])
     assert np.allclose(height - mesh.vertices[:, 1], scene.frame.vertices[0][:, 1], atol=1e-3)
+
+
+def test_flat_faces_have_the_colours_of_their_ids(golden_faces, renderer, model):
+    image, faces = golden_faces
+    scene = Scene(image, faces, renderer, model)
+    drawn = scene.overlay(("flat",)).astype(np.float64)
+    nearest = scene.frame.face_index()
+    for index, face in enumerate(faces):
+        there = nearest == index
+        assert there.sum() > 1000
+        expected = 0.4 * image[there] + 0.6 * np.array(id_color_bgr(face.id))
+        assert np.abs(drawn[there] - expected).max() < 1.5
+    assert np.array_equal(drawn[nearest < 0], image[nearest < 0])
 
 
 def test_a_picture_without_a_face(golden_faces, renderer, model, tmp_path):

@@ -1,5 +1,7 @@
 """Pictures of faces: synthetic surfaces with known answers, then parity with 3DDFA_V2."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -132,6 +134,29 @@ def test_seen_is_the_cosine_of_sight(dome):
     assert back.visible_vertices(0).mean() < 0.02
     half = dome.frame(frame.image_bgr, [placed(dome.face_model, centre=(0.0, 70.0))])
     assert not half.visible_vertices(0)[dome.face_model.mean[:, 0] < -0.01].any()
+
+
+@pytest.mark.parametrize("yaw_deg", [-70, -30, 0, 40, 80])
+def test_landmarks_are_seen_where_the_sphere_faces_the_camera(dome_model, yaw_deg):
+    rng = np.random.default_rng(3)
+    triangles = rng.choice(len(dome_model.triangles), 68, replace=False).astype(np.int32)
+    weights = rng.dirichlet([1, 1, 1], 68).astype(np.float32)
+    model = dataclasses.replace(dome_model, landmark_triangles=triangles, landmark_weights=weights)
+    c, s = np.cos(np.deg2rad(yaw_deg)), np.sin(np.deg2rad(yaw_deg))
+    turn = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+    points = (model.mean[model.triangles[triangles]] * weights[..., None]).sum(axis=1) @ turn.T
+    renderer, image = Renderer(model), np.zeros((140, 160, 3), np.uint8)
+    seen = renderer.frame(image, [placed(model, turn=turn)]).landmark_visibility(0)
+    assert seen.dtype == np.float32
+    sure = np.abs(points[:, 2]) > 0.12
+    assert sure.sum() > 40
+    np.testing.assert_array_equal(seen[sure], points[sure, 2] > 0)
+    # Behind another face, and outside the image, nothing is seen.
+    front = placed(model, scale=75, depth=200)
+    hidden = renderer.frame(image, [placed(model, turn=turn), front])
+    assert not hidden.landmark_visibility(0).any()
+    away = placed(model, centre=(-200.0, 70.0))
+    assert not renderer.frame(image, [away]).landmark_visibility(0).any()
 
 
 def test_all_outputs_share_one_pass(dome, monkeypatch):

@@ -15,8 +15,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import Image
 
+from tddfa_msgs.msg import FaceArray
 from tddfa_ros.core.config import MetricConfig, PipelineConfig
-from tddfa_ros.core.metric_frame import MetricFrames
 from tddfa_ros.core.outputs import LEAST_FACING, Scene
 from tddfa_ros.core.pipeline import FacePipeline
 from tddfa_ros.core.render import Renderer
@@ -90,7 +90,6 @@ class Stage:
         self.outputs = FaceOutputs(self.node, pipeline, self.configs())
         self.outputs._renderer = CountingRenderer(pipeline.model.face_model, self.done)
         self.node.trigger_activate()
-        self.frames = MetricFrames(pipeline.model, MetricConfig())
         self.listener = rclpy.create_node("listener")
         self.executor = SingleThreadedExecutor()
         self.executor.add_node(self.listener)
@@ -109,8 +108,7 @@ class Stage:
         return kept, subscription
 
     def publish(self, result, image):
-        frame = self.frames.frame(result, None)
-        self.outputs.publish_images(frame, HEADER, image)
+        self.outputs.publish(result, HEADER, None, 0.0, 0, image)
 
     def newest(self, kept, count=1):
         self.await_true(lambda: len(kept) >= count)
@@ -155,6 +153,22 @@ def test_nothing_is_computed_without_a_subscriber(stage, result, photo):
     assert not stage.outputs.wants_image()
     stage.publish(result, photo)
     assert not stage.done
+
+
+def test_visibility_of_landmarks_is_in_the_message_when_asked_for(stage, result, photo):
+    kept = []
+    stage.listener.create_subscription(FaceArray, "faces", kept.append, 10)
+    stage.await_true(lambda: stage.node.count_subscribers("faces") > 0)
+    stage.publish(result, photo)
+    assert np.isnan(stage.newest(kept).faces[0].landmark_visibility).all()
+    stage.outputs.configure(stage.configs(landmark_visibility=True))
+    assert stage.outputs.wants_image()
+    stage.publish(result, photo)
+    for place, face in enumerate(stage.newest(kept, 2).faces):
+        expected = scene_of(stage.pipeline, result, photo).frame.landmark_visibility(place)
+        np.testing.assert_array_equal(face.landmark_visibility, expected)
+        assert set(expected) <= {0.0, 1.0}
+        assert expected[27:].mean() > 0.5
 
 
 def test_the_node_without_subscribers_makes_no_renderer_and_keeps_no_picture(make_face_node, photo):
