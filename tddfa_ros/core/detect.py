@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from tddfa_ros.core.image import require_bgr_image
-from tddfa_ros.core.model_set import ModelSet
+from tddfa_ros.core.model_set import DetectorSpec, ModelSet
 from tddfa_ros.core.onnx_session import OnnxSession, TensorSpec
 from tddfa_ros.core.types import Detections
 
@@ -60,7 +60,7 @@ class Detector:
         """
         spec = self._spec
         least = spec.score_threshold if threshold is None else threshold
-        image, scale = _scaled_down(require_bgr_image(image_bgr), spec.max_height, spec.max_width)
+        image, scale = _scaled_down(require_bgr_image(image_bgr), spec)
         boxes, scores = self._session.run({"image": image})
         # A box is dropped only for a better one, so those below the threshold decide nothing.
         wanted = (scores > max(least, spec.candidate_threshold)) & _are_boxes(boxes)
@@ -106,15 +106,16 @@ def non_maximum_suppression(boxes_xyxy: np.ndarray, max_iou: float, keep: int) -
     return np.array(kept, np.intp)
 
 
-def _scaled_down(
-    image_bgr: np.ndarray, max_height: int, max_width: int
-) -> tuple[np.ndarray, float]:
-    """Image of at most that height, then width, and its scale: pixels of it / of the original."""
+def _scaled_down(image_bgr: np.ndarray, spec: DetectorSpec) -> tuple[np.ndarray, float]:
+    """Image as the network wants it, and its scale: pixels of it / of the original."""
     height, width = image_bgr.shape[:2]
-    scale = min(1.0, max_height / height)
-    if width * scale > max_width:
-        scale *= max_width / (width * scale)
+    scale = min(1.0, spec.max_height / height)
+    if width * scale > spec.max_width:
+        scale *= spec.max_width / (width * scale)
+    # As 3DDFA_V2 scales, where the size alone asks for it; whole cells of pixels otherwise.
+    interpolation = cv2.INTER_LINEAR if spec.input_scale == 1.0 else cv2.INTER_AREA
+    scale *= spec.input_scale
     if scale == 1.0:
         return image_bgr, scale
     size = (max(1, int(scale * width)), max(1, int(scale * height)))
-    return cv2.resize(image_bgr, size, interpolation=cv2.INTER_LINEAR), scale
+    return cv2.resize(image_bgr, size, interpolation=interpolation), scale

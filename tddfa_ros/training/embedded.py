@@ -57,6 +57,7 @@ def write(
         detector_spec=DetectorSpec(
             max_height=720,
             max_width=1080,
+            input_scale=0.5,
             score_threshold=score_threshold,
             candidate_threshold=0.1,
             nms_iou=0.35,

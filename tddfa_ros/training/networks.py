@@ -111,17 +111,19 @@ class DetectorNet(nn.Module):
         with torch.no_grad():
             self.out.bias[0] = -4.6
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """(b, h, w, 3) uint8 BGR -> (b, 5, rows, columns): logit, centre offset (2), log size (2).
+    def forward(self, halves: torch.Tensor) -> torch.Tensor:
+        """Score and box of every cell.
 
-        The offset is in cells from the cell's middle to the box's, x first.
+        Parameters
+        ----------
+        halves : (b, h / 2, w / 2, 3) BGR, pictures at half their size
+
+        Returns
+        -------
+        (b, 5, rows, columns): logit, centre offset (2) in cells from the cell's middle to the
+        box's, x first, log size (2)
         """
-        x = nn.functional.avg_pool2d(pictures.permute(0, 3, 1, 2).float(), 2)
-        return self.on_half(x)
-
-    def on_half(self, x: torch.Tensor) -> torch.Tensor:
-        """The same from a picture that has half the size already, (b, 3, h / 2, w / 2) float."""
-        x = (x - 127.5) / 64.0
+        x = (halves.permute(0, 3, 1, 2).float() - 127.5) / 64.0
         features = [self.stem(x.contiguous(memory_format=torch.channels_last))]
         for level in self.levels:
             features.append(level(features[-1]))

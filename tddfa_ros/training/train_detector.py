@@ -52,7 +52,7 @@ class DetectorTraining(Training):
         if torch.rand(()) < 0.5:
             pictures, boxes = pictures.flip(2), flipped(boxes, pictures.shape[2])
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            output = self.net.on_half(pictures.permute(0, 3, 1, 2).float())
+            output = self.net(pictures)
         heat, box = detection_loss(output.float(), boxes)
         return heat + box, heat.detach(), box.detach()
 
@@ -61,7 +61,7 @@ class DetectorTraining(Training):
         found = faces = false = 0
         for k in range(0, len(self._held_out["pictures"]), 16):
             pictures = torch.from_numpy(self._held_out["pictures"][k : k + 16]).to(self.device)
-            output = net.on_half(pictures.permute(0, 3, 1, 2).float())
+            output = net(pictures)
             truth = self._held_out["boxes"][k : k + 16]
             for boxes, scores, true in zip(*peaks(output), truth, strict=True):
                 kept = suppress(boxes[scores > 0.4].cpu().numpy(), scores[scores > 0.4])

@@ -67,6 +67,22 @@ def slow_suppression(boxes, max_iou):
     return kept
 
 
+@pytest.mark.parametrize("shape", [(480, 640), (1440, 1080), (700, 3000)])
+def test_boxes_come_back_from_a_network_that_sees_a_smaller_image(tmp_path, shape):
+    detector = known_detector(tmp_path, [[0.2, 0.1, 0.6, 0.5]], [0.9], input_scale=0.5)
+    seen = []
+    run = detector._session.run
+    detector._session.run = lambda inputs: (seen.append(inputs["image"].shape), run(inputs))[1]
+    (box,) = detector.detect(np.zeros((*shape, 3), np.uint8)).boxes_xyxy
+    height, width = shape
+    np.testing.assert_allclose(
+        box, [0.2 * width, 0.1 * height, 0.6 * width, 0.5 * height], atol=0.004 * max(shape)
+    )
+    assert seen[0][0] <= 360
+    assert seen[0][1] <= 540
+    assert max(seen[0][0] - 359, seen[0][1] - 539) >= 0 or seen[0][:2] == (240, 320)
+
+
 BOXES = hnp.arrays(
     np.float32, st.tuples(st.integers(0, 25), st.just(4)), elements=st.integers(0, 40)
 )
