@@ -26,12 +26,16 @@ from tddfa_ros.training.loop import HELD_OUT_SEED, Recipe, optimizers_of, rate_f
 from tddfa_ros.training.networks import RegressorNet
 from tddfa_ros.training.rig import MODEL_SHAPES
 from tddfa_ros.training.sight import spread_points
-from tddfa_ros.training.train_regressor import EXPRESSIONS, arrays_of
+from tddfa_ros.training.train_regressor import (
+    CLIP_SHARE,
+    EXPRESSIONS,
+    STABILITY_WEIGHT,
+    arrays_of,
+)
 
 BATCH = 64
 LOOK_AHEAD = 10
 """Batches that meta-joint optimisation takes with each loss before it keeps the better outcome."""
-STABILITY_WEIGHT, CLIP_SHARE = 1.0, 0.25
 LANDMARK_WEIGHT = 1.0
 _UNITS = torch.cat(
     [
@@ -207,17 +211,12 @@ def variants(bench: Bench) -> list[Variant]:
 
 def _stability(bench: Bench, net: torch.nn.Module, batch: Batch, seed: int) -> torch.Tensor:
     """Stability loss of two-image clips made of some of the batch's faces."""
-    rng = np.random.default_rng(seed)
     rows = torch.nonzero(batch["is_face"]).flatten()[: int(CLIP_SHARE * BATCH)]
     stills, points = batch["crops"][rows].numpy(), batch["points"][rows].numpy()
-    moved = [
-        short_video.frame(rng, still, known, short_video.draw_motions(rng, 2)[1])
-        for still, known in zip(stills, points, strict=True)
-    ]
-    crops = np.concatenate([stills, [picture for picture, _ in moved]])
-    fit = bench.fit(net, {"crops": torch.from_numpy(crops)})
+    pictures, moved = short_video.next_frames(np.random.default_rng(seed), stills, points)
+    fit = bench.fit(net, {"crops": torch.from_numpy(np.concatenate([stills, pictures]))})
     found = bench.points(fit).unflatten(0, (2, -1)).transpose(0, 1)
-    truth = torch.from_numpy(np.stack([points, [known for _, known in moved]], axis=1))
+    truth = torch.from_numpy(np.stack([points, moved], axis=1))
     return short_video.stability_loss(found[:, :, :68], truth[:, :, :68])
 
 

@@ -5,7 +5,7 @@ After Guo et al., "Towards fast, accurate and stable 3D dense face alignment", 2
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -58,6 +58,24 @@ def draw_motions(rng: np.random.Generator, frames: int) -> list[Motion]:
             )
         )
     return motions
+
+
+def next_frames(
+    rng: np.random.Generator, stills: np.ndarray, points: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The image after each still, as far on as in a video: pictures (n, h, w, 3), points (n, p, 3).
+
+    One of four moves out of the plane too, which takes several times as long.
+    """
+    pictures, moved = [], []
+    for still, known in zip(stills, points, strict=True):
+        motion = draw_motions(rng, 3)[1]
+        if rng.random() > 0.25:
+            motion = replace(motion, yaw_rad=0.0, pitch_rad=0.0)
+        picture, after = frame(rng, still, known, motion)
+        pictures.append(picture)
+        moved.append(after)
+    return np.stack(pictures), np.stack(moved)
 
 
 def moved_points(points: np.ndarray, motion: Motion, centre: np.ndarray) -> np.ndarray:
@@ -113,8 +131,11 @@ def _offset(motion: Motion, centre: np.ndarray) -> np.ndarray:
 def _follow(still: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """Warp a picture so that what was at `before` comes to `after`."""
     height, width = still.shape[:2]
+    # Some points, on a coarse grid: the field is smooth, and this is made for every training step.
+    every = max(1, len(before) // 60)
+    before, after = before[::every], after[::every]
     reach = 0.08 * float(np.ptp(after, axis=0).max())
-    step = 4
+    step = 6
     y, x = np.mgrid[0:height:step, 0:width:step]
     grid = np.stack([x.ravel(), y.ravel()], axis=1)
     distance = ((grid[:, None] - after[None]) ** 2).sum(axis=2)

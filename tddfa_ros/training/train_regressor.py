@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tddfa_ros.training import expressions
+from tddfa_ros.training import expressions, short_video
 from tddfa_ros.training import rig as rig_file
 from tddfa_ros.training.crops import DENSE_POINTS, Batch, CropSource
 from tddfa_ros.training.fitting import FitLoss, PointModel, decode
@@ -18,6 +18,8 @@ from tddfa_ros.training.rig import MODEL_SHAPES, Rig
 from tddfa_ros.training.sight import spread_points
 
 EXPRESSIONS = len(expressions.REGRESSED)
+STABILITY_WEIGHT, CLIP_SHARE = 1.0, 0.25
+"""Of the stability loss, and of the crops that become clips of two images for it."""
 _SHOWN = ("jaw_open", "blink_left")
 
 
@@ -25,7 +27,7 @@ class RegressorTraining(Training):
     """Points, coefficients and "this is a face" from crops of :class:`crops.CropSource`."""
 
     name = "regressor"
-    columns = ("train_nme", "closure", "expression", "face")
+    columns = ("train_nme", "closure", "expression", "face", "stability")
 
     def make_net(self) -> torch.nn.Module:
         """The network at its start."""
@@ -47,12 +49,33 @@ class RegressorTraining(Training):
             yield arrays_of(source.batch(32))
 
     def losses(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        """Total, landmark error in percent, closure, expression and face loss."""
+        """Total, landmark error in percent, closure, expression, face and stability loss."""
+        batch, rows = self._with_next_frames(batch)
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             outputs = self.net(batch["crops"])
         fit = decode(outputs.float(), MODEL_SHAPES, EXPRESSIONS)
-        loss = self.loss(fit, self.points(fit), batch)
-        return loss.total, loss.nme, loss.closure, loss.expression, loss.face
+        points = self.points(fit)
+        loss = self.loss(fit, points, batch)
+        pairs = [
+            torch.stack([value[rows, :68], value[-len(rows) :, :68]], dim=1)
+            for value in (points, batch["points"])
+        ]
+        stability = short_video.stability_loss(*pairs)
+        total = loss.total + STABILITY_WEIGHT * stability
+        return total, loss.nme, loss.closure, loss.expression, loss.face, stability.detach()
+
+    def _with_next_frames(
+        self, batch: dict[str, torch.Tensor]
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """The batch with the next images of some of its faces at the end; which those are."""
+        count = int(CLIP_SHARE * len(batch["crops"]))
+        rows = torch.nonzero(batch["is_face"]).flatten()[:count]
+        stills = (batch[name][rows].cpu().numpy() for name in ("crops", "points"))
+        moved = short_video.next_frames(np.random.default_rng(self.seen), *stills)
+        more = {name: value[rows] for name, value in batch.items()}
+        for name, value in zip(("crops", "points"), moved, strict=True):
+            more[name] = torch.from_numpy(value).to(self.device)
+        return {name: torch.cat([batch[name], more[name]]) for name in batch}, rows
 
     def validate(self, net: torch.nn.Module) -> dict[str, float]:
         """Landmark error in percent, rotation error in degrees, correlations of :data:`_SHOWN`."""

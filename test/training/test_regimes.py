@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
 from tddfa_ros.training import meta_joint, parameter_costs, short_video  # noqa: E402
+from tddfa_ros.training.loop import Recipe  # noqa: E402
 from tddfa_ros.training.short_video import Motion  # noqa: E402
+from tddfa_ros.training.train_regressor import CLIP_SHARE, RegressorTraining  # noqa: E402
 
 
 def random_problem(seed, faces=5, vertices=40, components=7):
@@ -155,3 +157,42 @@ def test_clips_begin_with_the_still(rng):
     assert motions[0].blur_px == 0
     rolls = [m.roll_rad for m in motions]
     np.testing.assert_allclose(np.diff(rolls), np.diff(rolls)[0])
+
+
+def test_next_frames_move_little_and_pictures_with_their_points(rng):
+    """A bright spot on each point is found again where the moved point is."""
+    count = 24
+    points = np.tile(POINTS.astype(np.float32), (count, 1, 1))
+    stills = np.zeros((count, 120, 120, 3), np.uint8)
+    spots = np.arange(count) % len(POINTS)
+    for still, spot in zip(stills, spots, strict=True):
+        x, y = POINTS[spot, :2].astype(int)
+        still[y - 2 : y + 3, x - 2 : x + 3] = 255
+    pictures, moved = short_video.next_frames(rng, stills, points)
+    assert pictures.shape == stills.shape
+    assert moved.dtype == np.float32
+    away = np.linalg.norm(moved[..., :2] - points[..., :2], axis=2)
+    assert 0.1 < away.mean() < 5
+    yy, xx = np.mgrid[:120, :120]
+    for picture, after, spot in zip(pictures, moved, spots, strict=True):
+        weight = np.where(picture[..., 0] > 60, picture[..., 0], 0).astype(float)
+        found = np.array([(weight * xx).sum(), (weight * yy).sum()]) / weight.sum()
+        assert np.linalg.norm(found - after[spot, :2]) < 1.0
+
+
+def test_the_regressor_learns_from_clips_of_its_batch(rig_path, tmp_path, rng):
+    recipe = Recipe(minutes=0.01, workers=0, held_out=4)
+    training = RegressorTraining(rig_path, tmp_path, recipe)
+    batch = {k: torch.from_numpy(v) for k, v in next(training.produce(rig_path, 3, recipe)).items()}
+    more, rows = training._with_next_frames(batch)
+    count = int(CLIP_SHARE * len(batch["crops"]))
+    assert len(rows) == count
+    assert (batch["is_face"][rows] == 1).all()
+    for name, value in more.items():
+        assert len(value) == len(batch[name]) + count
+        assert torch.equal(value[:-count], batch[name])
+        if name not in ("crops", "points"):
+            assert torch.equal(value[-count:], batch[name][rows])
+    assert not torch.equal(more["points"][-count:], batch["points"][rows])
+    *_, stability = training.losses(batch)
+    assert float(stability) > 0
