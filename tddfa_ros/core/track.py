@@ -43,6 +43,8 @@ ALIKE_REACH = 3.0
 LOOK_SIZES = 4.0
 # What is too faint for a new face and differs so much from a lost one is not that one.
 UNLIKE = 0.15
+# A face that begins must be so many times as sure as one that goes on, if the regressor can tell.
+NEW_CONFIDENCE_FACTOR = 1.8
 # Least share of the landmarks that lies in the image.
 LANDMARKS_INSIDE = 0.25
 
@@ -281,7 +283,8 @@ class Tracker:
         if not np.isfinite(seen.landmarks).all():
             return False
         # A set without confidence gives NaN, which is below no threshold.
-        if seen.confidence < self._config.confidence_threshold:
+        factor = 1.0 if previous is not None else NEW_CONFIDENCE_FACTOR
+        if seen.confidence < min(factor * self._config.confidence_threshold, 1.0):
             return False
         x, y = seen.landmarks[:, 0], seen.landmarks[:, 1]
         inside = (x >= 0) & (y >= 0) & (x < image_hw[1]) & (y < image_hw[0])

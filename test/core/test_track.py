@@ -342,3 +342,15 @@ def test_what_is_too_faint_for_a_new_face_must_look_like_the_lost_one(tracker, l
     assert bool(tracker.active) is taken
     tracker.add_all([(box_at(400, 200), 0.2, face_at(400, 200))], stamp, IMAGE_HW, threshold=0.5)
     assert bool(tracker.active) is taken
+
+
+def test_a_new_face_must_be_surer_than_one_that_goes_on(tracker):
+    tracker.begin_frame(0)
+    tracker.add(box_at(100, 200), 0.9, face_at(100, 200, confidence=0.8), 0, IMAGE_HW)
+    assert not tracker.active
+    tracker.add(box_at(100, 200), 0.9, face_at(100, 200, confidence=0.95), 0, IMAGE_HW)
+    assert len(tracker.active) == 1
+    follow(tracker, 3, 1, face_at(100, 200, confidence=0.6))
+    assert len(tracker.active) == 1
+    follow(tracker, 1, 4, face_at(100, 200, confidence=0.4))
+    assert not tracker.active
