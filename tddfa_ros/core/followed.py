@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tddfa_ros.core.motion import Motion, centre_and_sides
+from tddfa_ros.core.motion import Motion, bounds_of, centre_and_sides
 from tddfa_ros.core.types import MorphableParams
 
 # A face that slips onto another one gives itself away by where it should be by its course, that is
@@ -31,6 +31,15 @@ class Observation:
     landmarks: np.ndarray
     confidence: float
     look: np.ndarray | None = None
+
+    def change_to(self, other: Observation) -> float:
+        """Return how far another fit has the landmarks elsewhere in the image.
+
+        The mean distance in units of this one's size, the root of the area of its bounds.
+        """
+        away = np.linalg.norm(other.landmarks[:, :2] - self.landmarks[:, :2], axis=1)
+        sides = centre_and_sides(bounds_of(self.landmarks))[1]
+        return float(away.mean() / max(np.sqrt(np.prod(sides)), 1.0))
 
 
 @dataclass
