@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import time
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
@@ -16,6 +16,7 @@ from tddfa_ros.nodes.quality_of_service import OVERRIDABLE
 
 # A publisher that is there sends its first message within this time, or it is not waited for.
 FIRST_MESSAGE_WAIT_S = 1.0
+_POLL_S = 0.005
 
 
 class CameraInfoInput:
@@ -27,7 +28,6 @@ class CameraInfoInput:
         self._group = MutuallyExclusiveCallbackGroup()
         self._subscription = None
         self._message: CameraInfo | None = None
-        self._came = threading.Event()
         self._waited = False
         self._known: tuple[object, Camera | None] = (None, None)
         self._said = ""
@@ -57,12 +57,10 @@ class CameraInfoInput:
             self._node.destroy_subscription(self._subscription)
             self._subscription = None
         self._message = None
-        self._came.clear()
         self._said = ""
 
     def _keep(self, message: CameraInfo) -> None:
         self._message = message
-        self._came.set()
 
     def camera(self, height: int, width: int, *, rectified: bool) -> Camera | None:
         """Camera of an image; None if it is not calibrated, which the log then says once.
@@ -78,7 +76,7 @@ class CameraInfoInput:
         if not self._waited:
             self._waited = True
             if self._node.count_publishers(self.topic) > 0:
-                self._came.wait(FIRST_MESSAGE_WAIT_S)
+                self._await_message()
         message = self._message
         if message is None:
             self._say(f"no message on {self.topic}: no metric pose, no TF")
@@ -87,6 +85,18 @@ class CameraInfoInput:
         if self._known[0] != key:
             self._known = (key, self._read(message, height, width, rectified))
         return self._known[1]
+
+    def _await_message(self) -> None:
+        """Take the first message here: the thread that would bring it may be the one that asks."""
+        deadline_s = time.monotonic() + FIRST_MESSAGE_WAIT_S
+        subscription = self._subscription
+        while self._message is None and subscription and time.monotonic() < deadline_s:
+            with subscription.handle:
+                taken = subscription.handle.take_message(CameraInfo, False)
+            if taken is not None:
+                self._message = taken[0]
+            else:
+                time.sleep(_POLL_S)
 
     def _read(self, message: CameraInfo, height: int, width: int, rectified: bool) -> Camera | None:
         try:

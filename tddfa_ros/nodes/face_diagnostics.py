@@ -75,7 +75,6 @@ class FaceDiagnostics:
             "images failed": f"{now.failed}",
             "images dropped": f"{now.dropped}",
             "images lost on the way": f"{now.lost}",
-            "images waiting": f"{self._images.waiting}",
         }
         array = DiagnosticArray(
             status=[

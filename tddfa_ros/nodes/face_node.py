@@ -64,7 +64,7 @@ def _logged(
 class FaceNode(LifecycleNode):
     """Managed node: configure loads the networks, activate subscribes the images.
 
-    Callbacks only keep images and answer services; :class:`FaceWorker` does the work.
+    :class:`FaceWorker` does the work, in the thread that runs the callbacks.
 
     Raises
     ------
@@ -105,14 +105,14 @@ class FaceNode(LifecycleNode):
         return self._started
 
     def run(self, stop: threading.Event) -> int:
-        """Wait until `stop`; callbacks and the worker do everything. 1 if it could not start."""
+        """Wait until `stop`; callbacks do everything. 1 if it could not start."""
         if not self._started:
             return 1
         stop.wait()
         return 0
 
     def close(self) -> None:
-        """End the worker, release the networks and destroy the node."""
+        """End the stream, release the networks and destroy the node."""
         self._export.close()
         self._end_stream()
         self._release()
@@ -149,23 +149,22 @@ class FaceNode(LifecycleNode):
         try:
             models = model_set.load(model_set.find(pipeline_config.model_set))
             self._pipeline = FacePipeline(models, pipeline_config)
-            self._images = ImageInput(self, config)
             self._outputs = FaceOutputs(self, self._pipeline, configs)
+            self._cameras = CameraInfoInput(self)
+            self._worker = FaceWorker(
+                self._cameras,
+                self._pipeline,
+                self._outputs,
+                compressed=config.image_transport == "compressed",
+                rectified=metric_config.image_rectified,
+                logger=self.get_logger(),
+            )
+            self._images = ImageInput(self, config, self._worker.take)
         except TddfaError as error:
             self.get_logger().error(f"cannot configure: {error}")
             self._release()
             return _FAILURE
         self._exporter = MeshExporter(self._pipeline.model, config.export_dir, config.texture_size)
-        self._cameras = CameraInfoInput(self)
-        self._worker = FaceWorker(
-            self._images,
-            self._cameras,
-            self._pipeline,
-            self._outputs,
-            compressed=config.image_transport == "compressed",
-            rectified=metric_config.image_rectified,
-            logger=self.get_logger(),
-        )
         self.get_logger().info(f"model set {models.name} from {models.path} ({models.licence})")
         return super().on_configure(state)
 

@@ -30,7 +30,7 @@ class FaceNodeConfig(CheckedConfig):
     )
     queue_images: int = option(
         200,
-        "Images that may wait with frame_policy every; further ones are dropped and counted.",
+        "Images that may wait with frame_policy every; more drop the oldest, which are counted.",
         minimum=1,
         maximum=10000,
     )

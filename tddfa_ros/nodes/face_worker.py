@@ -1,4 +1,4 @@
-"""The one thread that turns waiting images into published faces."""
+"""Turns images into published faces."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ from tddfa_ros.core.types import FrameResult
 from tddfa_ros.nodes.camera_info_input import CameraInfoInput
 from tddfa_ros.nodes.face_node_config import FaceNodeConfig
 from tddfa_ros.nodes.face_outputs import FaceOutputs
-from tddfa_ros.nodes.image_input import ImageInput, IncomingImage
+from tddfa_ros.nodes.image_input import IncomingImage
 from tddfa_ros.nodes.mesh_export import FittedImage
 from tddfa_ros.nodes.raw_image import ImageHeader, decode_compressed_image, decode_image
 
 LOG_INTERVAL_S = 5.0
 TIMINGS_KEPT = 600
-_WAIT_S = 0.5
 
-# What a stage, OpenCV or the network's runtime can raise over one image. The worker outlives it.
+# What a stage, OpenCV or the network's runtime can raise over one image. The node outlives it.
 _PROCESSING_ERRORS = (
     TddfaError,
     cv2.error,
@@ -50,23 +49,26 @@ class _Pending:
     camera: Camera | None
     image_bgr: np.ndarray | None
     taken_ns: int
+    dropped: int
 
 
 class FaceWorker:
-    """Decodes, processes and publishes images, one after the other, in a thread of its own.
+    """Decodes, processes and publishes images, in the thread that brings them.
+
+    Other threads may change settings, reset and stop it: they wait for the present image.
 
     Attributes
     ----------
     processed : images whose faces were published since :meth:`start`
     failed : images that could not be decoded or processed since :meth:`start`
-    timings_ms : the newest images' times by stage; ``total`` from arrival to published
-    stamp_ages_s : the newest images' ages on arrival, by their stamps and the node's clock
+    timings_ms : the newest images' times by stage; ``wait`` from arrival in this process until work
+        begins, ``total`` from arrival to published
+    stamp_ages_s : the newest images' ages when taken, by their stamps and the node's clock
     newest : the image processed last and its faces, before smoothing; None before the first
     """
 
     def __init__(
         self,
-        images: ImageInput,
         cameras: CameraInfoInput,
         pipeline: FacePipeline,
         outputs: FaceOutputs,
@@ -80,7 +82,6 @@ class FaceWorker:
         self.timings_ms: deque[dict[str, float]] = deque(maxlen=TIMINGS_KEPT)
         self.stamp_ages_s: deque[float] = deque(maxlen=TIMINGS_KEPT)
         self.newest: FittedImage | None = None
-        self._images = images
         self._cameras = cameras
         self._pipeline = pipeline
         self._outputs = outputs
@@ -89,25 +90,23 @@ class FaceWorker:
         self._log = logger
         self._pipeline_lock = threading.Lock()
         self._pending: dict[int, _Pending] = {}
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._running = False
 
     def start(self) -> None:
-        """Begin to process images."""
+        """Begin to process images, with all counts at zero."""
         self.processed = 0
         self.failed = 0
         self.timings_ms.clear()
         self.stamp_ages_s.clear()
-        self._stopping.clear()
-        self._thread = threading.Thread(target=self._run, name="face_worker")
-        self._thread.start()
+        self._running = True
 
     def stop(self) -> None:
-        """Finish the present image, publish what smoothing held back, and end the thread."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        """Finish the present image and publish what smoothing held back; take no more."""
+        with self._pipeline_lock:
+            if self._running:
+                self._publish_smoothed(self._pipeline.flush())
+            self._pending.clear()
+            self._running = False
 
     def reset(self) -> None:
         """Forget all faces and filters, between two images."""
@@ -124,16 +123,11 @@ class FaceWorker:
             self._rectified = configs[1].image_rectified
             self._outputs.configure(configs)
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            incoming = self._images.take(_WAIT_S)
-            if incoming is None or self._stopping.is_set():
-                continue
-            with self._pipeline_lock:
-                self._try_to_process(incoming)
+    def take(self, incoming: IncomingImage) -> None:
+        """Process an image and publish its faces; errors are logged and counted."""
         with self._pipeline_lock:
-            self._publish_smoothed(self._pipeline.flush())
-            self._pending.clear()
+            if self._running:
+                self._try_to_process(incoming)
 
     def _try_to_process(self, incoming: IncomingImage) -> None:
         try:
@@ -155,25 +149,24 @@ class FaceWorker:
         taken_ns = time.monotonic_ns()
         header, image_bgr = self._decode(incoming.data)
         decoded_ns = time.monotonic_ns()
-        self.stamp_ages_s.append((incoming.arrived_clock_ns - header.stamp_ns) / 1e9)
+        self.stamp_ages_s.append((incoming.clock_ns - header.stamp_ns) / 1e9)
         camera = self._cameras.camera(*image_bgr.shape[:2], rectified=self._rectified)
         result = self._pipeline.process(image_bgr, header.stamp_ns)
         self.newest = FittedImage(header, image_bgr, result.faces)
         self._outputs.publish_raw_faces(
-            result, header, camera, _seconds_since(taken_ns), self._images.dropped
+            result, header, camera, _seconds_since(taken_ns), incoming.dropped
         )
         keep_image = self._outputs.wants_image()
         self._pending[result.frame_index] = _Pending(
-            header, camera, image_bgr if keep_image else None, taken_ns
+            header, camera, image_bgr if keep_image else None, taken_ns, incoming.dropped
         )
-        ready = self._pipeline.smooth(result)
-        self._publish_smoothed(ready)
+        self._publish_smoothed(self._pipeline.smooth(result))
         self.timings_ms.append(
             result.timings_ms
             | {
-                "wait": (taken_ns - incoming.arrived_ns) / 1e6,
+                "wait": incoming.waited_ns / 1e6,
                 "decode": (decoded_ns - taken_ns) / 1e6,
-                "total": (time.monotonic_ns() - incoming.arrived_ns) / 1e6,
+                "total": (incoming.waited_ns + time.monotonic_ns() - taken_ns) / 1e6,
             }
         )
 
@@ -188,7 +181,7 @@ class FaceWorker:
                 pending.header,
                 pending.camera,
                 seconds,
-                self._images.dropped,
+                pending.dropped,
                 pending.image_bgr,
             )
             self.processed += 1

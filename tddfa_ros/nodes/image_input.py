@@ -1,10 +1,9 @@
-"""The images that wait for the worker: the newest one, or all of them."""
+"""The images as they come: the newest one, or all of them."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,20 +23,38 @@ from tddfa_ros.nodes.quality_of_service import LOG_INTERVAL_S, SubscriptionQos, 
 
 @dataclass(frozen=True)
 class IncomingImage:
-    """A serialised image and when it came: by ``time.monotonic_ns`` and by the node's clock."""
-
-    data: bytes
-    arrived_ns: int
-    arrived_clock_ns: int
-
-
-class ImageInput:
-    """Subscribes images and keeps them, unread, until the worker takes them.
+    """A serialised image.
 
     Attributes
     ----------
-    received, dropped : images since :meth:`start`; dropped ones were never processed
-    lost : images since :meth:`start` that a publisher sent and that never came
+    data : as it came
+    waited_ns : how long it lay in this process
+    clock_ns : the node's clock now
+    dropped : images before it that had to make room for newer ones
+    """
+
+    data: bytes
+    waited_ns: int
+    clock_ns: int
+    dropped: int
+
+
+class ImageInput:
+    """Subscribes images and hands them on, one at a time, in the thread that runs the callbacks.
+
+    While one is worked on, others wait in the middleware: handing them to a thread that waits
+    costs almost a millisecond an image.
+
+    Parameters
+    ----------
+    node, config : whose images, and which of them
+    on_image : takes each image; it must not raise
+
+    Attributes
+    ----------
+    received, dropped : images since :meth:`start`; dropped ones had to make room for newer ones
+    lost : images since :meth:`start` that a publisher sent and that never came. Those dropped or
+        lost are seen as gaps in the numbers of one publisher; of several they are not counted
     publishers : matched publishers
     message_type : of the subscription
 
@@ -47,26 +64,26 @@ class ImageInput:
         A quality of service given as override is none.
     """
 
-    def __init__(self, node: Node, config: FaceNodeConfig) -> None:
+    def __init__(
+        self, node: Node, config: FaceNodeConfig, on_image: Callable[[IncomingImage], None]
+    ) -> None:
         self._node = node
-        self._every = config.frame_policy == "every"
+        self._on_image = on_image
+        every = config.frame_policy == "every"
         self._compressed = config.image_transport == "compressed"
         self.message_type = CompressedImage if self._compressed else Image
-        reliable = self._every or config.image_reliability == "reliable"
-        self._limit = config.queue_images if self._every else 1
+        reliable = every or config.image_reliability == "reliable"
         self._qos = SubscriptionQos(
             node,
             self.topic,
             QoSProfile(
                 history=HistoryPolicy.KEEP_LAST,
-                depth=self._limit,
+                depth=config.queue_images if every else 1,
                 reliability=(
                     ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
                 ),
             ),
         )
-        self._waiting: deque[IncomingImage] = deque()
-        self._changed = threading.Condition()
         self._group = MutuallyExclusiveCallbackGroup()
         self._subscription = None
         self.received = 0
@@ -74,6 +91,7 @@ class ImageInput:
         self.lost = 0
         self.publishers = 0
         self._sequence = 0
+        self._busy_until_ns = 0
         self._silent_since_s = time.monotonic()
 
     @property
@@ -99,7 +117,7 @@ class ImageInput:
         self._subscription = self._node.create_subscription(
             self.message_type,
             self.topic,
-            self._keep,
+            self._take,
             self._qos.profile,
             callback_group=self._group,
             event_callbacks=SubscriptionEventCallbacks(
@@ -109,13 +127,10 @@ class ImageInput:
         )
 
     def stop(self) -> None:
-        """End the subscription; forget the images that wait and let :meth:`take` return."""
+        """End the subscription; the images that wait are forgotten."""
         if self._subscription is not None:
             self._node.destroy_subscription(self._subscription)
             self._subscription = None
-        with self._changed:
-            self._waiting.clear()
-            self._changed.notify_all()
 
     def close(self) -> None:
         """End for good."""
@@ -145,38 +160,33 @@ class ImageInput:
     def _on_incompatible(self, _: QoSRequestedIncompatibleQoSInfo) -> None:
         self._node.get_logger().warning(self.silence(), throttle_duration_sec=LOG_INTERVAL_S)
 
-    def _count_lost(self, sequence: int | None) -> None:
-        """Count gaps in the numbers that the middleware gives the images of one publisher."""
+    def _count_missing(self, sequence: int | None, arrived_ns: int) -> None:
+        """Count gaps in the numbers that the middleware gives the images of one publisher.
+
+        What came while another image was worked on had no room; else it never came.
+        """
         if sequence is None or self.publishers != 1:
             return
         if 0 < self._sequence < sequence:
-            self.lost += sequence - self._sequence - 1
+            missing = sequence - self._sequence - 1
+            if arrived_ns <= self._busy_until_ns:
+                self.dropped += missing
+                self.received += missing
+            else:
+                self.lost += missing
         self._sequence = sequence
 
-    def _keep(self, data: bytes, info: dict[str, Any]) -> None:
-        now_s = time.monotonic()
-        clock_ns = self._node.get_clock().now().nanoseconds
-        image = IncomingImage(data, round(now_s * 1e9), clock_ns)
-        with self._changed:
-            self.received += 1
-            self._silent_since_s = now_s
-            self._count_lost(info["publication_sequence_number"])
-            if len(self._waiting) >= self._limit:
-                self.dropped += 1
-                if self._every:
-                    return
-                self._waiting.clear()
-            self._waiting.append(image)
-            self._changed.notify()
-
-    def take(self, timeout_s: float) -> IncomingImage | None:
-        """Return the next image, or None if none comes within the time."""
-        with self._changed:
-            if not self._waiting:
-                self._changed.wait(timeout_s)
-            return self._waiting.popleft() if self._waiting else None
-
-    @property
-    def waiting(self) -> int:
-        """Images that wait now."""
-        return len(self._waiting)
+    def _take(self, data: bytes, info: dict[str, Any]) -> None:
+        arrived_ns = info["received_timestamp"] or time.time_ns()
+        self.received += 1
+        self._silent_since_s = time.monotonic()
+        self._count_missing(info["publication_sequence_number"], arrived_ns)
+        self._on_image(
+            IncomingImage(
+                data,
+                time.time_ns() - arrived_ns,
+                self._node.get_clock().now().nanoseconds,
+                self.dropped,
+            )
+        )
+        self._busy_until_ns = time.time_ns()

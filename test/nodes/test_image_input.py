@@ -1,5 +1,4 @@
 import dataclasses
-import threading
 import time
 
 import pytest
@@ -29,21 +28,21 @@ def send(node, images, count=COUNT):
     node.destroy_publisher(publisher)
 
 
-def numbers_in(images):
-    taken = []
-    while (image := images.take(0.0)) is not None:
-        # Behind the encapsulation, the stamp and an empty frame_id of 5 bytes, padded to 8.
-        taken.append(int.from_bytes(image.data[20:24], "little"))
-    return taken
+def number_in(image):
+    # Behind the encapsulation, the stamp and an empty frame_id of 5 bytes, padded to 8.
+    return int.from_bytes(image.data[20:24], "little")
 
 
 @pytest.fixture
 def make_input(plain_node):
+    """Make an input that is started; its images are added to the list `taken` of it."""
     inputs = []
 
     def make(**settings):
         config = dataclasses.replace(FaceNodeConfig(), **settings)
-        inputs.append(ImageInput(plain_node, config))
+        taken = []
+        inputs.append(ImageInput(plain_node, config, taken.append))
+        inputs[-1].taken = taken
         inputs[-1].start()
         return inputs[-1]
 
@@ -52,51 +51,72 @@ def make_input(plain_node):
         images.stop()
 
 
-def test_only_the_newest_waits(plain_node, make_input):
+def work_on_the_first_while_others_come(node, images, count=COUNT):
+    """Publish images, of which all but the first come while that one is worked on."""
+    publisher = node.create_publisher(Image, "image", QoSProfile(depth=COUNT))
+    keep = images.taken.append
+
+    def work(image):
+        keep(image)
+        if number_in(image) == 0:
+            for number in range(1, count):
+                publisher.publish(Image(height=number))
+            time.sleep(0.5)
+
+    images._on_image = work
+    deadline = time.monotonic() + 20
+    while images.publishers == 0:
+        assert time.monotonic() < deadline
+        rclpy.spin_once(node, timeout_sec=0.1)
+    publisher.publish(Image(height=0))
+    while not images.taken or number_in(images.taken[-1]) != count - 1:
+        assert time.monotonic() < deadline
+        rclpy.spin_once(node, timeout_sec=0.1)
+    return publisher
+
+
+def test_every_image_is_handed_on_in_order(plain_node, make_input):
     images = make_input(image_reliability="reliable")
     send(plain_node, images)
-    assert images.waiting == 1
-    assert numbers_in(images) == [COUNT - 1]
-    assert (images.received, images.dropped) == (COUNT, COUNT - 1)
+    assert [number_in(image) for image in images.taken] == list(range(COUNT))
+    assert (images.received, images.dropped, images.lost) == (COUNT, 0, 0)
+    assert all(0 <= image.waited_ns < 5e9 for image in images.taken)
+
+
+def test_only_the_newest_waits(plain_node, make_input):
+    images = make_input(image_reliability="reliable")
+    work_on_the_first_while_others_come(plain_node, images)
+    assert [number_in(image) for image in images.taken] == [0, COUNT - 1]
+    assert (images.received, images.dropped, images.lost) == (COUNT, COUNT - 2, 0)
+    assert [image.dropped for image in images.taken] == [0, COUNT - 2]
+    assert images.taken[-1].waited_ns > 0.4e9
 
 
 def test_every_image_waits_in_order(plain_node, make_input):
     images = make_input(frame_policy="every")
-    send(plain_node, images)
-    assert numbers_in(images) == list(range(COUNT))
-    assert (images.received, images.dropped) == (COUNT, 0)
+    work_on_the_first_while_others_come(plain_node, images)
+    assert [number_in(image) for image in images.taken] == list(range(COUNT))
+    assert (images.received, images.dropped, images.lost) == (COUNT, 0, 0)
 
 
-def test_full_queue_drops_the_newcomers_and_counts_them(plain_node, make_input):
+def test_full_queue_drops_the_oldest_and_counts_them(plain_node, make_input):
     images = make_input(frame_policy="every", queue_images=4)
-    send(plain_node, images)
-    assert numbers_in(images) == [0, 1, 2, 3]
-    assert (images.received, images.dropped) == (COUNT, 3)
+    work_on_the_first_while_others_come(plain_node, images)
+    assert [number_in(image) for image in images.taken] == [0, 3, 4, 5, 6]
+    assert (images.received, images.dropped, images.lost) == (COUNT, 2, 0)
 
 
-def test_stop_forgets_what_waits_and_start_counts_anew(plain_node, make_input):
+def test_stop_takes_nothing_and_start_counts_anew(plain_node, make_input):
     images = make_input(frame_policy="every")
     send(plain_node, images)
     images.stop()
-    assert images.take(0.0) is None
     images.resume()
     send(plain_node, images, 2)
-    assert numbers_in(images) == [0, 1]
+    assert [number_in(image) for image in images.taken[COUNT:]] == [0, 1]
     assert images.received == COUNT + 2
     images.stop()
     images.start()
     assert (images.received, images.dropped) == (0, 0)
-
-
-def test_stop_wakes_who_waits(make_input):
-    images = make_input()
-    taken = []
-    waiting = threading.Thread(target=lambda: taken.append(images.take(60.0)))
-    waiting.start()
-    time.sleep(0.1)
-    images.stop()
-    waiting.join(5)
-    assert taken == [None]
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_images_that_never_came_are_counted(make_node, publishers, lost):
     numberings, in which gaps mean nothing.
     """
     node = make_node()
-    images = ImageInput(node, dataclasses.replace(FaceNodeConfig()))
+    images = ImageInput(node, dataclasses.replace(FaceNodeConfig()), lambda image: None)
     images.start()
     senders = [node.create_publisher(Image, "image", 1) for _ in range(publishers)]
     spin_until(node, lambda: images.publishers == publishers)
