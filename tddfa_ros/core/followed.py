@@ -55,6 +55,7 @@ class Track:
     course : motions of the last :data:`COURSE_S`, oldest first
     expected : of a lost face, the motions that may lead to where it comes back
     searches_without_face : searches in a row that did not find it
+    found_again : whether a search has found it since the one that it began with
     detected : whether a detector found it in this very frame
     """
 
@@ -68,6 +69,7 @@ class Track:
     motion: Motion
     sure_motion: Motion
     searches_without_face: int = 0
+    found_again: bool = False
     detected: bool = True
     course: deque[Motion] = field(default_factory=deque)
     expected: tuple[Motion, ...] = ()

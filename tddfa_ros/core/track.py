@@ -29,7 +29,7 @@ from tddfa_ros.core.motion import (
 from tddfa_ros.core.types import Detections
 
 # A followed face that this many searches in a row do not find is lost: one alone may miss a
-# profile or a hand before the face.
+# profile or a hand before the face. One that began by a single search's word, by the next.
 SEARCHES_WITHOUT_FACE = 3
 # Least overlap (intersection over union) of a followed face and a detection that mean the same.
 SAME_FACE_IOU = 0.25
@@ -170,11 +170,12 @@ class Tracker:
             confirmed.add(track.id)
             track.score = float(detections.scores[index])
             track.searches_without_face = 0
+            track.found_again = True
             track.sure_motion = track.motion_at(boxes_by_id[track.id])
         for track in list(self.active):
             if track.id in boxes_by_id and track.id not in confirmed:
                 track.searches_without_face += 1
-                if track.searches_without_face >= SEARCHES_WITHOUT_FACE:
+                if track.searches_without_face >= (SEARCHES_WITHOUT_FACE if track.found_again else 1):
                     self.active.remove(track)
                     # Or the searches are wrong: a face may go on where it was followed to.
                     self._lose(track, track.stamp_ns, track.motion)

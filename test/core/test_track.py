@@ -142,6 +142,7 @@ def test_a_face_elsewhere_or_too_late_gets_a_new_id(tracker):
 def test_searches_that_miss_a_face_end_it_only_in_a_row(tracker):
     begin(tracker, (100, 100))
     box = tracker.active[0].box_xyxy
+    tracker.confirm(found(box), 0.5, boxes_by_id(tracker))
     for _ in range(SEARCHES_WITHOUT_FACE - 1):
         tracker.confirm(found(), 0.5, boxes_by_id(tracker))
     tracker.confirm(found(box, scores=[0.2]), 0.5, boxes_by_id(tracker))
@@ -151,6 +152,16 @@ def test_searches_that_miss_a_face_end_it_only_in_a_row(tracker):
         assert len(tracker.active) == 1
     tracker.confirm(found(), 0.5, boxes_by_id(tracker))
     assert not tracker.active
+
+
+def test_a_face_that_only_one_search_ever_found_ends_with_the_next(tracker):
+    begin(tracker, (100, 100), (300, 100))
+    once, twice = tracker.active
+    tracker.confirm(found(twice.box_xyxy), 0.5, boxes_by_id(tracker))
+    assert tracker.active == [twice]
+    # The name is kept for it all the same.
+    tracker.add(box_at(100, 100), 0.9, face_at(100, 100), 0, IMAGE_HW)
+    assert {track.id for track in tracker.active} == {once.id, twice.id}
 
 
 def test_a_face_begun_after_the_search_is_not_held_against_it(tracker):
