@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
+import itertools
+import math
 import secrets
 import shutil
 import warnings
@@ -27,8 +30,13 @@ from tddfa_ros.core.model_description import (
     dump_description,
 )
 from tddfa_ros.training.crops import CROP
-from tddfa_ros.training.fitting import decode
-from tddfa_ros.training.networks import DetectorNet, RegressorNet
+from tddfa_ros.training.fitting import LOG_SCALE_LIMIT, USUAL_SCALE
+from tddfa_ros.training.networks import (
+    PIXEL_DEVIATION,
+    PIXEL_MIDDLE,
+    DetectorNet,
+    RegressorNet,
+)
 from tddfa_ros.training.train_detector import peaks
 
 _OPSET = 17
@@ -38,22 +46,53 @@ inside; a quarter is left for regions about twice as large as the crop, the usua
 
 
 class CameraRegressor(nn.Module):
-    """The regressor with its outputs put together as the model set has them."""
+    """The regressor with its outputs put together as the model set has them.
+
+    It computes what :func:`fitting.decode` says in a third of the operators: at the pace of a
+    camera each one costs several microseconds, however little it computes.
+    """
 
     def __init__(self, net: RegressorNet) -> None:
         super().__init__()
-        self.net = net
+        net = copy.deepcopy(net)
+        coefficients = net.shapes + net.expressions
+        self.sizes = [3, 3, 1, 2, coefficients, 1]
+        self.body, self.head = net.body, net.head
+        with torch.no_grad():
+            self.body[0].weight /= PIXEL_DEVIATION
+            self.head.weight[7:9] /= 2
+            self.head.bias[7:9] /= 2
+            self.head.bias[6] += math.log(USUAL_SCALE)
+        # Products of the first two rows whose differences are the third, the cross product.
+        self.register_buffer("left", torch.tensor([1, 2, 0, 2, 0, 1]))
+        self.register_buffer("right", torch.tensor([5, 3, 4, 4, 5, 3]))
+        self.register_buffer("difference", torch.cat([torch.eye(3), -torch.eye(3)]))
+        # From rotation times scale, shift and coefficients to camera and coefficients.
+        place = torch.zeros(11 + coefficients, 12 + coefficients)
+        for row, column in itertools.product(range(3), range(3)):
+            place[3 * row + column, 4 * row + column] = 1
+        place[9, 3], place[10, 7] = CROP / 2, -CROP / 2
+        place[11:, 12:] = torch.eye(coefficients)
+        offset = torch.zeros(12 + coefficients)
+        offset[3], offset[7] = CROP / 2 + _PIXEL_SHIFT, CROP / 2 - (_PIXEL_SHIFT - 1)
+        self.register_buffer("place", place)
+        self.register_buffer("offset", offset)
 
     def forward(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Crops -> params (b, 12 + coefficients), confidence (b,)."""
-        fit = decode(self.net(crops), self.net.shapes, self.net.expressions)
-        x = fit.centre[:, :1] + _PIXEL_SHIFT
-        y = CROP - fit.centre[:, 1:] - (_PIXEL_SHIFT - 1)
-        offset = torch.stack([x, y, torch.zeros_like(x)], dim=1)
-        camera = torch.cat([fit.rotation * fit.scale[:, None, None], offset], dim=2)
-        params = torch.cat([camera.flatten(1), fit.shape, fit.expression], dim=1)
-        count = 12 + self.net.shapes + self.net.expressions
-        return params.reshape(-1, count), torch.sigmoid(fit.logit)
+        features = self.body(crops.permute(0, 3, 1, 2).float() - PIXEL_MIDDLE).flatten(1)
+        parts = torch.split(self.head(features), self.sizes, dim=1)
+        first, second, log_scale, shift, coefficients, logit = parts
+        first = first / torch.linalg.vector_norm(first, dim=1, keepdim=True)
+        second = second - (first * second).sum(dim=1, keepdim=True) * first
+        second = second / torch.linalg.vector_norm(second, dim=1, keepdim=True)
+        rows = torch.cat([first, second], dim=1)
+        third = (rows[:, self.left] * rows[:, self.right]) @ self.difference
+        low, high = (math.log(USUAL_SCALE) + limit for limit in (-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT))
+        rotation = torch.cat([rows, third], dim=1) * torch.exp(log_scale.clamp(low, high))
+        joined = torch.cat([rotation, torch.tanh(shift), coefficients], dim=1)
+        params = torch.addmm(self.offset, joined, self.place)
+        return params, torch.sigmoid(logit).flatten()
 
 
 class BoxDetector(nn.Module):

@@ -15,6 +15,7 @@ from tddfa_ros.training.rig import MODEL_SHAPES, Rig
 
 USUAL_SCALE = 515.0
 """Pixels of the crop per metre of the face in an average crop."""
+LOG_SCALE_LIMIT = 3.0
 JAW_WEIGHT = 1.3
 DENSE_WEIGHT = 0.35
 DEPTH_WEIGHT = 0.6
@@ -56,7 +57,7 @@ def decode(outputs: torch.Tensor, shapes: int, expressions: int) -> Fit:
     last = POSE_OUTPUTS + shapes + expressions
     return Fit(
         rotation=rotation_from_six(outputs[:, :6]),
-        scale=USUAL_SCALE * torch.exp(outputs[:, 6].clamp(-3, 3)),
+        scale=USUAL_SCALE * torch.exp(outputs[:, 6].clamp(-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT)),
         centre=CROP / 2 * (1 + shift),
         shape=outputs[:, POSE_OUTPUTS : POSE_OUTPUTS + shapes],
         expression=outputs[:, POSE_OUTPUTS + shapes : last],

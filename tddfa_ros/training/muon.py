@@ -11,20 +11,24 @@ _QUINTIC = (3.4445, -4.7750, 2.0315)
 _ROUNDS = 5
 
 
-def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
+def orthogonal(matrix: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """(n, m) -> (n, m) with the same singular vectors and singular values between 0.7 and 1.2.
 
     Five rounds of the quintic Newton-Schulz iteration of Jordan et al., "Muon: an optimizer for
     hidden layers in neural networks", 2024. Singular values below a thousandth of the matrix' norm
     come out smaller.
+
+    Parameters
+    ----------
+    dtype : of the iteration; bfloat16 takes half the time and is off by a few percent
     """
     a, b, c = _QUINTIC
-    x = matrix / (matrix.norm() + 1e-7)
+    x = (matrix / (matrix.norm() + 1e-7)).to(dtype)
     wide = x if matrix.shape[0] <= matrix.shape[1] else x.T
     for _ in range(_ROUNDS):
         gram = wide @ wide.T
         wide = a * wide + (b * gram + c * gram @ gram) @ wide
-    return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+    return (wide if matrix.shape[0] <= matrix.shape[1] else wide.T).to(matrix.dtype)
 
 
 class Muon(torch.optim.Optimizer):
@@ -65,7 +69,7 @@ class Muon(torch.optim.Optimizer):
             state["momentum"] = torch.zeros_like(weight)
         momentum = state["momentum"].mul_(group["momentum"]).add_(grad)
         along = grad.add(momentum, alpha=group["momentum"])
-        turned = orthogonal(along.reshape(len(along), -1))
+        turned = orthogonal(along.reshape(len(along), -1), torch.bfloat16)
         tall = max(1.0, turned.shape[0] / turned.shape[1]) ** 0.5
         weight.mul_(1 - group["lr"] * group["weight_decay"])
         weight.add_(turned.reshape(weight.shape), alpha=-group["lr"] * tall)

@@ -7,6 +7,8 @@ from torch import nn
 
 POSE_OUTPUTS = 9
 """Two columns of the rotation (6), logarithm of the scale, shift (2)."""
+PIXEL_MIDDLE, PIXEL_DEVIATION = 127.5, 64.0
+"""Of byte values, as the networks take them."""
 
 
 def conv(channels_in: int, channels_out: int, size: int, stride: int) -> nn.Sequential:
@@ -71,7 +73,7 @@ class RegressorNet(nn.Module):
 
     def features(self, crops: torch.Tensor) -> torch.Tensor:
         """(b, 120, 120, 3) uint8 BGR -> (b, k) float32, what the heads see."""
-        x = (crops.permute(0, 3, 1, 2).float() - 127.5) / 64.0
+        x = crops.permute(0, 3, 1, 2).float().sub_(PIXEL_MIDDLE).div_(PIXEL_DEVIATION)
         x = self.body(x.contiguous(memory_format=torch.channels_last))
         return x.float().flatten(1)
 
@@ -123,7 +125,7 @@ class DetectorNet(nn.Module):
         (b, 5, rows, columns): logit, centre offset (2) in cells from the cell's middle to the
         box's, x first, log size (2)
         """
-        x = (halves.permute(0, 3, 1, 2).float() - 127.5) / 64.0
+        x = (halves.permute(0, 3, 1, 2).float() - PIXEL_MIDDLE) / PIXEL_DEVIATION
         features = [self.stem(x.contiguous(memory_format=torch.channels_last))]
         for level in self.levels:
             features.append(level(features[-1]))

@@ -61,24 +61,22 @@ def test_regressor_computes_what_was_trained(exported, networks, count, rng):
     )
     params, confidence = session.run({"crops": crops})
     with torch.no_grad():
-        wanted = export.CameraRegressor(networks[0])(torch.from_numpy(crops))
-    np.testing.assert_allclose(params, wanted[0].numpy(), rtol=2e-3, atol=2e-3)
-    np.testing.assert_allclose(confidence, wanted[1].numpy(), atol=1e-4)
+        fit = fitting.decode(networks[0](torch.from_numpy(crops)), 40, 16)
+    # From pixels of the crop, y down, to those of the camera, y up; see export._PIXEL_SHIFT.
+    place = np.stack([fit.centre[:, 0] + 1.25, 119.75 - fit.centre[:, 1], np.zeros(count)], axis=1)
+    linear = (fit.rotation * fit.scale[:, None, None]).numpy()
+    camera = np.concatenate([linear, place[:, :, None]], axis=2).reshape(count, 12)
+    wanted = np.concatenate([camera, fit.shape, fit.expression], axis=1)
+    np.testing.assert_allclose(params, wanted, rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(confidence, torch.sigmoid(fit.logit), atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(480, 640), (97, 131), (64, 64)])
-def test_detector_computes_what_was_trained_at_any_size(exported, networks, size, rng):
+def test_detector_computes_what_was_trained_at_any_size(
+    exported, networks, open_detector, size, rng
+):
     image = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
-    session = OnnxSession(
-        exported.detector_path,
-        threads=1,
-        inputs={"image": TensorSpec("uint8", (None, None, 3))},
-        outputs={
-            "boxes_xyxy": TensorSpec("float32", (None, 4)),
-            "scores": TensorSpec("float32", (None,)),
-        },
-    )
-    boxes, scores = session.run({"image": image})
+    boxes, scores = open_detector(exported.detector_path).run({"image": image})
     with torch.no_grad():
         wanted = export.BoxDetector(networks[1])(torch.from_numpy(image))
     np.testing.assert_allclose(boxes, wanted[0].numpy(), rtol=1e-3, atol=0.05)

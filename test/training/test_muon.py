@@ -22,6 +22,14 @@ def test_singular_values_become_one_and_vectors_stay(shape, rng):
     assert (inner - torch.diag(torch.diagonal(inner))).abs().max() < 1e-3
 
 
+@pytest.mark.parametrize("shape", [(48, 864), (192, 96)])
+def test_half_the_digits_give_nearly_the_same(shape, rng):
+    matrix = torch.tensor(rng.normal(size=shape), dtype=torch.float32)
+    exact, rough = orthogonal(matrix), orthogonal(matrix, torch.bfloat16)
+    assert rough.dtype == torch.float32
+    assert torch.linalg.matrix_norm(exact - rough, 2) < 0.1
+
+
 def test_finds_the_filter_that_made_the_pictures():
     torch.manual_seed(0)
     truth, found = torch.nn.Conv2d(3, 8, 3, bias=False), torch.nn.Conv2d(3, 8, 3, bias=False)
