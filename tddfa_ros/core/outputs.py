@@ -77,7 +77,8 @@ class Scene:
     def texture_bgra(self, face: int) -> np.ndarray:
         """(size, size, 4) uint8: what is seen of a face, and its other half where it is not."""
         seen, _ = self.frame.texture(face, self.texture_size, least_facing=LEAST_FACING)
-        return texture.fill_mirrored(seen, self.renderer.mirror_map(self.texture_size))
+        mirror_map = self.renderer.texture_layout.mirror_map(self.texture_size)
+        return texture.fill_mirrored(seen, mirror_map)
 
     def mesh(self, face: int, *, with_texture: bool, with_colors: bool) -> mesh_io.FaceMesh:
         """One face as a mesh to write, in ``mesh_pose``.

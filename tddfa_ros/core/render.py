@@ -28,6 +28,7 @@ from tddfa_native.rasterize import (
 
 from tddfa_ros.core.errors import ImageError, TddfaError
 from tddfa_ros.core.image import require_bgr_image
+from tddfa_ros.core.texture_layout import TextureLayout
 
 if TYPE_CHECKING:
     from tddfa_ros.core.face_model import FaceModel
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["Lighting", "RenderedFrame", "Renderer", "id_color_bgr"]
 
 OVERLAY_ALPHA = 0.6
-LARGEST_TEXTURE = 4096
 # One dense point drawn for so many visible pixels: a texture of points, not a blot.
 _PIXELS_PER_POINT = 9.0
 
@@ -62,12 +62,12 @@ class Renderer:
         self.face_model = face_model
         self.lighting = lighting or Lighting()
         self.topology = MeshTopology(face_model.triangles, len(face_model.mean))
+        self.texture_layout = TextureLayout(face_model, self.topology)
         self.pncc = _normalised_coordinates(face_model)
         self.uv_bgr = np.ones((len(face_model.uv), 3), np.float32)
         self.uv_bgr[:, :0:-1] = face_model.uv
         self._buffer = VisibilityBuffer(1, 1)
         self._drawn: RenderedFrame | None = None
-        self._unwrapped: dict[tuple[int, int], VisibilityBuffer] = {}
 
     def frame(
         self,
@@ -111,48 +111,6 @@ class Renderer:
     def outward_normals(self, vertices: np.ndarray) -> np.ndarray:
         """Unit normals of a mesh in axes with y up, (n, 3) float32, for export."""
         return vertex_normals(vertices, self.topology)
-
-    def unwrapped(self, size_hw: tuple[int, int]) -> VisibilityBuffer:
-        """Return the mesh spread out by its texture coordinates; one buffer for each size.
-
-        Texel (row, column) lies at u = column / (width - 1), v = 1 - row / (height - 1), as in
-        3DDFA_V2.
-
-        Raises
-        ------
-        TddfaError
-            A side is not within 2 and ``LARGEST_TEXTURE``.
-        """
-        height, width = size_hw
-        if not (2 <= height <= LARGEST_TEXTURE and 2 <= width <= LARGEST_TEXTURE):
-            raise TddfaError(
-                f"texture of {height}x{width}: each side must be 2 to {LARGEST_TEXTURE}"
-            )
-        if size_hw not in self._unwrapped:
-            uv = self.face_model.uv
-            buffer = VisibilityBuffer(height, width)
-            flat = np.zeros((len(uv), 3), np.float32)
-            flat[:, 0] = uv[:, 0] * (width - 1)
-            flat[:, 1] = (1.0 - uv[:, 1]) * (height - 1)
-            buffer.draw(flat, self.topology)
-            self._unwrapped = {size_hw: buffer}
-        return self._unwrapped[size_hw]
-
-    def mirror_map(self, size: int) -> np.ndarray:
-        """Tell where the mirror image of each texel lies in the texture.
-
-        By the face model's `symmetry`; without one the texture's layout is taken to be symmetric
-        about u = 0.5, as that of BFM is within 1 % of its width.
-
-        Returns
-        -------
-        (size, size, 2) float32, x and y in texels, for ``cv2.remap``; -1 where there is no mesh
-        """
-        uv, symmetry = self.face_model.uv, self.face_model.symmetry
-        mirrored = uv * [-1.0, 1.0] + [1.0, 0.0] if symmetry is None else uv[symmetry]
-        out = np.full((size, size, 2), -1.0, np.float32)
-        mirrored = mirrored * [1.0, -1.0] + [0.0, 1.0]
-        return self.unwrapped((size, size)).interpolate(0, mirrored, out, scale=size - 1)
 
     def _visibility(self, frame: RenderedFrame) -> VisibilityBuffer:
         """Run the pass for a frame unless the buffer still holds it."""
@@ -349,7 +307,7 @@ class RenderedFrame:
         texture : (size, size, 4) uint8 BGRA, alpha 255 where seen, else all 0
         weight : (size, size) float32, that cosine where seen, else 0
         """
-        return self._renderer.unwrapped((size, size)).bake(
+        return self._renderer.texture_layout.unwrapped((size, size)).bake(
             self.vertices[face], self.seen(face), self.image_bgr, threshold=least_facing
         )
 

@@ -87,7 +87,7 @@ def fill_mirrored(texture_bgra: np.ndarray, mirror_map: np.ndarray) -> np.ndarra
     ----------
     texture_bgra : (size, size, 4) uint8
     mirror_map : (size, size, 2) float32, as
-        :meth:`tddfa_ros.core.render.Renderer.mirror_map` gives it
+        :meth:`tddfa_ros.core.texture_layout.TextureLayout.mirror_map` gives it
 
     Returns
     -------

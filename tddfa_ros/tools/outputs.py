@@ -12,7 +12,8 @@ import numpy as np
 from tddfa_ros.core.mesh_io import POSES
 from tddfa_ros.core.outputs import DEFAULT_TEXTURE_SIZE, OUTPUTS, OVERLAY_PARTS, Scene
 from tddfa_ros.core.pipeline import FacePipeline
-from tddfa_ros.core.render import LARGEST_TEXTURE, Renderer
+from tddfa_ros.core.render import Renderer
+from tddfa_ros.core.texture_layout import LARGEST_TEXTURE
 from tddfa_ros.core.types import FrameResult
 
 DEFAULT_OVERLAY = ("landmarks", "pose", "box", "id")

@@ -8,7 +8,8 @@ import pytest
 from tddfa_native.rasterize import VisibilityBuffer, sample_bilinear
 
 from tddfa_ros.core.errors import ImageError, TddfaError
-from tddfa_ros.core.render import LARGEST_TEXTURE, Renderer, id_color_bgr
+from tddfa_ros.core.render import Renderer, id_color_bgr
+from tddfa_ros.core.texture_layout import LARGEST_TEXTURE
 
 # Goldens: 99.5 % of face pixels within 3/255, as their README says.
 GOLDEN_STEPS, GOLDEN_SHARE = 3, 0.995
@@ -269,7 +270,8 @@ def test_parity_of_the_overlay(golden_frame):
 def test_parity_of_the_texture_where_it_is_seen(golden_frame):
     """The original interpolates colours taken at the vertices; ours takes each texel's own."""
     renderer, frame, read = golden_frame
-    unwrapped, expected = renderer.unwrapped((256, 256)), read("uv_tex").astype(int)
+    unwrapped = renderer.texture_layout.unwrapped((256, 256))
+    expected = read("uv_tex").astype(int)
     for face, mesh in enumerate(frame.vertices):
         theirs = expected[:, 256 * face : 256 * (face + 1)]
         texture, _ = frame.texture(face, 256)

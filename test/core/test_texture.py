@@ -136,7 +136,7 @@ def test_a_texture_completes_itself_as_the_head_turns(dome_model):
         average.add(*frame.texture(0, SIZE, least_facing=0.2))
         shares.append(np.mean(average.texture()[..., 3] == SEEN))
     assert (np.diff(shares) >= 0).all()
-    on_mesh = renderer.unwrapped((SIZE, SIZE)).face == 0
+    on_mesh = renderer.texture_layout.unwrapped((SIZE, SIZE)).face == 0
     result = average.texture()
     known = result[..., 3] == SEEN
     assert known[on_mesh].mean() > 0.97 > shares[0] / on_mesh.mean() + 0.2
@@ -147,7 +147,7 @@ def test_a_texture_completes_itself_as_the_head_turns(dome_model):
 
 def test_mirror_map_swaps_the_sides(dome_model):
     """The dome is symmetric in x, so its texture is in u."""
-    mirror = Renderer(dome_model).mirror_map(SIZE)
+    mirror = Renderer(dome_model).texture_layout.mirror_map(SIZE)
     inside = mirror[..., 0] >= 0
     y, x = np.nonzero(inside)
     assert np.abs(mirror[inside] - np.column_stack([SIZE - 1 - x, y])).max() < 0.01

@@ -21,6 +21,7 @@ from tddfa_ros.core.outputs import LEAST_FACING, Scene
 from tddfa_ros.core.pipeline import FacePipeline
 from tddfa_ros.core.render import Renderer
 from tddfa_ros.core.texture import TextureAverage
+from tddfa_ros.core.texture_layout import TextureLayout
 from tddfa_ros.core.types import FrameResult
 from tddfa_ros.nodes.face_node_config import FaceNodeConfig
 from tddfa_ros.nodes.face_outputs import FaceOutputs
@@ -44,20 +45,29 @@ class CountingPipeline(FacePipeline):
         return super().vertices(face)
 
 
+class CountingLayout(TextureLayout):
+    """Counts textures."""
+
+    def __init__(self, renderer: Renderer, done: Counter) -> None:
+        super().__init__(renderer.face_model, renderer.topology)
+        self.done = done
+
+    def unwrapped(self, size_hw):
+        self.done["textures"] += 1
+        return super().unwrapped(size_hw)
+
+
 class CountingRenderer(Renderer):
     """Counts visibility passes and textures."""
 
     def __init__(self, face_model, done: Counter) -> None:
         super().__init__(face_model)
         self.done = done
+        self.texture_layout = CountingLayout(self, done)
 
     def _visibility(self, frame):
         self.done["passes"] += self._drawn is not frame
         return super()._visibility(frame)
-
-    def unwrapped(self, size_hw):
-        self.done["textures"] += 1
-        return super().unwrapped(size_hw)
 
 
 @pytest.fixture(scope="module")
