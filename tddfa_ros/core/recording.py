@@ -1,7 +1,8 @@
 """Writers of videos and of JSON lines that survive an interruption.
 
 Both write under a temporary name. Leaving their ``with`` block, by its end, an error or Ctrl-C,
-closes the file properly and gives it its name; a file without a single frame is removed instead.
+closes the file properly and gives it its name; a file without a single frame, or one that was
+discarded, is removed instead.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class _NamedWhenDone:
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
         self.frame_count = 0
+        self._discarded = False
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -49,12 +51,16 @@ class _NamedWhenDone:
     def _close_file(self) -> None:
         raise NotImplementedError
 
+    def discard(self) -> None:
+        """Have :meth:`close` remove the file; an earlier one of that name stays."""
+        self._discarded = True
+
     def close(self) -> None:
         """Finish the file; without a frame nothing is left behind. May be called twice."""
         self._close_file()
         if not self._temporary.exists():
             return
-        if self.frame_count:
+        if self.frame_count and not self._discarded:
             self._temporary.replace(self.path)
         else:
             self._temporary.unlink()

@@ -47,6 +47,7 @@ class BagWriter:
     def __init__(self, path: Path, topics: dict[str, str]) -> None:
         self.path = Path(path)
         self.message_count = 0
+        self._discarded = False
         # metadata.yaml names the files, and these the folder: so it is moved, not renamed.
         self._workplace = temporary_beside(self.path)
         self._writer = Writer(
@@ -79,12 +80,16 @@ class BagWriter:
         self._writer.write(self._connections[topic], received_ns, data)
         self.message_count += 1
 
+    def discard(self) -> None:
+        """Have :meth:`close` remove the bag; an earlier one of that name stays."""
+        self._discarded = True
+
     def close(self) -> None:
         """Finish the bag; an empty one is removed. May be called twice."""
         if not self._workplace.exists():
             return
         self._writer.close()
-        if self.message_count:
+        if self.message_count and not self._discarded:
             if self.path.exists():
                 shutil.rmtree(self.path)
             (self._workplace / self.path.name).replace(self.path)

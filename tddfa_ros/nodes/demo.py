@@ -10,7 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tddfa_ros.core import media
@@ -20,7 +21,7 @@ from tddfa_ros.core.interruption import Interruption
 from tddfa_ros.core.recording import FALLBACK_RATE_HZ, VideoWriter
 from tddfa_ros.core.sample_media import CLIP_RATE_HZ, astronaut_clip
 from tddfa_ros.nodes.recorder import Recorder, Recording
-from tddfa_ros.nodes.session import Session, find_model_set, say
+from tddfa_ros.nodes.session import CompanyError, Session, find_model_set, say
 
 EXAMPLES = """examples:
   python -m tddfa_ros demo
@@ -109,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
         recording = Recording(args.out, rate_hz)
         stack.callback(_report, recording, args.out)
         stack.enter_context(recording)
+        stack.enter_context(_discarding(recording))
         session = stack.enter_context(
             Session(
                 lambda: Recorder(recording), args.out / "logs", face_parameters, media_parameters
@@ -119,6 +121,16 @@ def run(args: argparse.Namespace) -> int:
         if not stop.requested:
             _check_heard(session, recording)
     return 0
+
+
+@contextmanager
+def _discarding(recording: Recording) -> Iterator[None]:
+    """Throw away what a refused run has heard: it may be the other publisher's."""
+    try:
+        yield
+    except CompanyError:
+        recording.discard()
+        raise
 
 
 def _play(
@@ -156,7 +168,7 @@ def _check_heard(session: Session, recording: Recording) -> None:
 
 def _report(recording: Recording, out: Path) -> None:
     """Say what the run amounted to, after its files were closed."""
-    if not recording.statistics.image_count:
+    if recording.discarded or not recording.statistics.image_count:
         return
     with replacing(out / "summary.json") as temporary:
         temporary.write_text(json.dumps(recording.statistics.as_dict(), indent=1) + "\n")

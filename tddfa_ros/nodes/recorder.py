@@ -67,6 +67,7 @@ class Recording:
     def __init__(self, folder: Path, rate_hz: float) -> None:
         self.statistics = RunStatistics()
         self.heard_count = 0
+        self.discarded = False
         self._index_by_stamp: dict[int, int] = {}
         self._stack = ExitStack()
         with self._stack:
@@ -83,6 +84,12 @@ class Recording:
     def __exit__(self, *_: object) -> None:
         """Finish all files."""
         self._stack.close()
+
+    def discard(self) -> None:
+        """Leave no file of this run behind; those of an earlier one stay."""
+        self.discarded = True
+        for file in (self.video, self.lines, self.bag):
+            file.discard()
 
     def add_image(self, data: bytes, info: dict[str, int]) -> None:
         """Take a serialised Image with what the middleware knows of it."""

@@ -43,6 +43,10 @@ def use_fastdds_profile() -> None:
             os.environ[name] = str(profile)
 
 
+class CompanyError(TddfaError):
+    """Somebody else publishes what a session is to publish."""
+
+
 class Session:
     """Both nodes, and one of ours that listens to them.
 
@@ -54,7 +58,7 @@ class Session:
 
     Raises
     ------
-    TddfaError
+    CompanyError
         Somebody else publishes images on the same topic already.
     """
 
@@ -102,7 +106,7 @@ class Session:
 
         Raises
         ------
-        TddfaError
+        CompanyError
             Playing has begun just now, and somebody else publishes images too.
         """
         self._executor.spin_once(timeout_sec=SPIN_S)
@@ -123,7 +127,7 @@ class Session:
         for topic in topics:
             if self.listener.count_publishers(topic) > own_count:
                 full = self.listener.resolve_topic_name(topic)
-                raise TddfaError(
+                raise CompanyError(
                     f"another node publishes {full} already (is a second demo running?); end it, "
                     "or set ROS_DOMAIN_ID to another number than "
                     f"{os.environ.get('ROS_DOMAIN_ID', '0')} for this run"

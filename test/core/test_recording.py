@@ -65,6 +65,23 @@ def test_without_a_frame_nothing_is_left(tmp_path, writer_class):
     assert names_in(tmp_path) == []
 
 
+def test_what_is_discarded_leaves_the_earlier_file(tmp_path):
+    for levels in ((10, 20), (90,)):
+        with (
+            VideoWriter(tmp_path / "a.mp4", 30) as video,
+            LinesWriter(tmp_path / "a.jsonl") as lines,
+        ):
+            for level in levels:
+                video.write(flat(48, 64, level))
+                lines.write(f"{level}\n")
+            if levels == (90,):
+                video.discard()
+                lines.discard()
+    assert len(read_video(tmp_path / "a.mp4")[0]) == 2
+    assert (tmp_path / "a.jsonl").read_text() == "10\n20\n"
+    assert names_in(tmp_path) == ["a.jsonl", "a.mp4"]
+
+
 def test_an_error_keeps_what_was_written(tmp_path):
     with (
         pytest.raises(KeyboardInterrupt),

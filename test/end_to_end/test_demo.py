@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
+from sensor_msgs.msg import Image
 
 from tddfa_ros.core.recording import VideoWriter
 from tddfa_ros.core.sample_media import astronaut_clip
@@ -66,6 +67,12 @@ def assert_whole(out: Path) -> None:
     assert frame_count(out / "annotated.mp4") > 0
     leftovers = [path.name for path in out.iterdir() if ".part" in path.name]
     assert leftovers == []
+
+
+def recorded_files(out: Path) -> dict[Path, bytes]:
+    """Content of all files, also of unfinished ones; without the logs."""
+    files = (path for path in out.rglob("*") if path.is_file())
+    return {path: path.read_bytes() for path in files if path.parent.name != "logs"}
 
 
 def test_demo_without_input_records_the_astronaut(world, tddfa_v2_set, tmp_path):
@@ -147,20 +154,29 @@ def test_a_second_demo_on_the_same_domain_is_refused(world, tddfa_v2_set, tmp_pa
     assert second.wait(60) == 1
     assert "ROS_DOMAIN_ID" in second.output
     assert "Traceback" not in second.output
+    assert recorded_files(tmp_path / "second") == {}
     assert first.stop(signal.SIGINT) == 130, first.output
 
 
-def test_a_publisher_that_is_discovered_late_is_refused_too(world, tddfa_v2_set, tmp_path):
-    clip = write_clip(tmp_path / "long.mp4", 900)
-    demo = world.run(
-        *("-m", "tddfa_ros", "demo", "--model-set", str(tddfa_v2_set)),
-        *("--input", str(clip), "--out", str(tmp_path / "out")),
-    )
+def test_a_publisher_that_is_discovered_late_is_refused_and_the_earlier_recording_stays(
+    world, probe, tddfa_v2_set, tmp_path, await_true
+):
+    out = tmp_path / "out"
+    arguments = ("-m", "tddfa_ros", "demo", "--model-set", str(tddfa_v2_set), "--out", str(out))
+    earlier = world.run(*arguments, "--input", str(write_clip(tmp_path / "short.mp4", 15)))
+    assert earlier.wait(60) == 0, earlier.output
+    recorded = recorded_files(out)
+    assert {path.name for path in recorded} > {"annotated.mp4", "faces.jsonl", "summary.json"}
+
+    demo = world.run(*arguments, "--input", str(write_clip(tmp_path / "long.mp4", 900)))
     demo.await_output("playing")
-    world.node("media_source", input=str(clip))
+    await_true(lambda: list(out.glob(".annotated.*.mp4")), "pictures in the recording")
+    probe.node.create_publisher(Image, "image", 1)
     assert demo.wait(60) == 1, demo.output
     assert "another node publishes /image already" in demo.output
     assert "Traceback" not in demo.output
+    assert recorded_files(out) == recorded
+    assert "written" not in demo.output
 
 
 def test_a_picture_and_a_folder_are_inputs_too(world, tddfa_v2_set, tmp_path, astronaut):

@@ -122,11 +122,15 @@ def test_bag_is_readable_by_its_own_definitions_alone(fitted, tmp_path):
     assert len(read.faces[0].landmarks) == 68
 
 
-def test_a_second_recording_replaces_the_first_and_an_empty_one_leaves_it(fitted, tmp_path):
-    for stamp_ns in (1, 2):
+def test_a_second_recording_replaces_the_first_and_an_empty_or_discarded_one_leaves_it(
+    fitted, tmp_path
+):
+    for stamp_ns in (1, 2, 3):
         with Recording(tmp_path, 25.0) as recording:
             image = encode_image(np.zeros((8, 8, 3), np.uint8), header_of(stamp_ns))
             recording.add_image(image, {"source_timestamp": 1, "received_timestamp": stamp_ns})
+            if stamp_ns == 3:
+                recording.discard()
     with Recording(tmp_path, 25.0):
         pass
     with AnyReader([tmp_path / "bag"]) as reader:
