@@ -10,7 +10,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -71,18 +71,21 @@ class Media:
     frame_count : number of images as the source states it, or None
     width, height : pixels of the first image, 0 before it is known
     skipped : broken images left out so far
+    told : what was logged about them, here and when the source was open before
     """
 
     kind = ""
     live = False
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, told: Collection[str] = ()) -> None:
         self.source = source
         self.fps: float | None = None
         self.frame_count: int | None = None
         self.width = 0
         self.height = 0
         self.skipped = 0
+        self.told = set(told)
+        self._told_before = frozenset(told)
         self._first: MediaFrame | None = None
         self._frames: Iterator[MediaFrame] = iter(())
 
@@ -104,7 +107,9 @@ class Media:
 
     def _skip(self, what: str) -> None:
         self.skipped += 1
-        _log.warning("%s: left out: %s", self.source, what)
+        self.told.add(what)
+        if what not in self._told_before:
+            _log.warning("%s: left out: %s", self.source, what)
 
     def close(self) -> None:
         """Release files and devices; iterating ends."""
@@ -128,8 +133,8 @@ class Video(Media):
 
     kind = "video"
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
+    def __init__(self, path: Path, told: Collection[str] = ()) -> None:
+        super().__init__(str(path), told)
         try:
             # A playlist must not make the reader open other files or addresses.
             self._container = av.open(str(path), options={"protocol_whitelist": "file"})
@@ -203,8 +208,8 @@ def _upright(frame: av.VideoFrame) -> np.ndarray:
 class Images(Media):
     """One image file, or the image files of a folder in natural order (2 before 10)."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
+    def __init__(self, path: Path, told: Collection[str] = ()) -> None:
+        super().__init__(str(path), told)
         self.kind = "folder" if path.is_dir() else "image"
         self._paths = image_paths(path) if path.is_dir() else [path]
         if not self._paths:
@@ -280,8 +285,8 @@ class Bag(Media):
 
     kind = "bag"
 
-    def __init__(self, path: Path, topic: str = "") -> None:
-        super().__init__(str(path))
+    def __init__(self, path: Path, topic: str = "", told: Collection[str] = ()) -> None:
+        super().__init__(str(path), told)
         self.bag = ImageBag(path, topic)
         self.frame_count = self.bag.frame_count
         self._start(self._decode())
@@ -347,13 +352,14 @@ def is_bag(source: str) -> bool:
     return path.suffix.lower() in BAG_SUFFIXES or (path / "metadata.yaml").is_file()
 
 
-def open_media(source: str | Path | int, *, topic: str = "") -> Media:
+def open_media(source: str | Path | int, *, topic: str = "", told: Collection[str] = ()) -> Media:
     """Open a video, image, folder of images, camera or bag, and read its first image.
 
     Parameters
     ----------
     source : path of a file or folder, number or device of a camera, or address of a stream
     topic : image topic of a bag; empty takes the first
+    told : what is not logged again; of a source that is played once more its `told`
 
     Raises
     ------
@@ -372,9 +378,9 @@ def open_media(source: str | Path | int, *, topic: str = "") -> Media:
         if not path.exists():
             raise MediaError(f"{source}: no such file, folder or camera")
         if is_bag(source):
-            return Bag(path, topic)
+            return Bag(path, topic, told)
         if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
-            return Images(path)
+            return Images(path, told)
     except OSError as error:
         raise MediaError(f"{source}: cannot be read: {error.strerror}") from error
-    return Video(path)
+    return Video(path, told)

@@ -108,7 +108,7 @@ class MediaSource(Node):
                 )
             if stop.is_set() or not self._config.loop or media.live:
                 break
-            media = open_media(config.input, topic=config.bag_topic)
+            media = open_media(config.input, topic=config.bag_topic, told=media.told)
         self._images.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_TIMEOUT_S))
         stop.wait(LINGER_S)
         self.get_logger().info(f"sent {self.sent} images")
@@ -178,7 +178,9 @@ class MediaSource(Node):
                     found = media.bag.image(message)
                     pixels = bgr_of_fields(found.fields)
                 except (MediaError, ImageError) as error:
-                    self.get_logger().warning(f"left out: {error}", throttle_duration_sec=5.0)
+                    if str(error) not in media.told:
+                        media.told.add(str(error))
+                        self.get_logger().warning(f"left out: {error}")
                     continue
                 header = ImageHeader(*divmod(found.stamp_ns, 1_000_000_000), found.frame_id)
                 if message.msgtype != IMAGE_TYPE:

@@ -1,6 +1,7 @@
 import itertools
 import threading
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -176,6 +177,45 @@ def test_looping_image_keeps_to_the_rate(play, tmp_path):
     )
     assert {b - a for a, b in itertools.pairwise(heard.stamps_ns)} == {20_000_000}
     assert heard.times_s[10] - heard.times_s[0] >= 0.9 * 10 / 50
+
+
+def test_what_is_left_out_is_said_once_however_often_it_is_played(play, tmp_path, caplog):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in (2, 3):
+        cv2.imwrite(str(folder / f"{number}.png"), np.full((4, 6), 10 * number, np.uint8))
+    for number in (1, 4):
+        (folder / f"{number}.png").write_bytes(b"broken")
+    play(lambda h: len(h.images) >= 6, input=str(folder), rate_hz=100.0, loop=True)
+    told = [line for line in caplog.messages if "left out" in line]
+    assert len(told) == 2
+    assert "1.png" in told[0]
+    assert "4.png" in told[1]
+
+
+def test_a_cut_video_is_said_to_be_so_once(play, video, tmp_path, caplog):
+    whole = Path(video).read_bytes()
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(whole[: whole.rindex(b"00dc", 0, whole.index(b"idx1"))])
+    play(lambda h: len(h.images) >= 3 * COUNT, input=str(cut), rate_hz=500.0, loop=True)
+    told = [line for line in caplog.messages if "left out" in line]
+    assert len(told) == len(set(told)) > 0
+
+
+def test_what_is_broken_in_a_bag_is_said_once(play, tmp_path, capfd, caplog):
+    good = CompressedImage(header=bag_header(1).message(), format="png")
+    good.data = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+    empty = CompressedImage(header=bag_header(0).message(), format="png")
+    broken = CompressedImage(header=bag_header(2).message(), format="png", data=b"broken")
+    topic = ("/cam/compressed", CompressedImage, [empty, good, broken])
+    bag = write_bag(tmp_path / "bag", topic)
+    play(lambda h: len(h.images) >= 4, input=bag, rate_hz=100.0, loop=True)
+    # What lies before the first image is met when the bag is opened, the rest by the node.
+    told = [*caplog.messages, *capfd.readouterr().err.splitlines()]
+    told = [line for line in told if "left out" in line]
+    assert len(told) == 2
+    assert "empty" in told[0]
+    assert "empty" not in told[1]
 
 
 def test_nothing_between_start_and_end_is_an_error(play, video):
