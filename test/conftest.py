@@ -129,6 +129,25 @@ def astronaut() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
+def open_detector():
+    """Open a detector's file, or its content, with the inputs and outputs of every model set."""
+    from tddfa_ros.core.onnx_session import OnnxSession, TensorSpec
+
+    def open_it(path_or_bytes: Path | bytes) -> OnnxSession:
+        return OnnxSession(
+            path_or_bytes,
+            threads=1,
+            inputs={"image": TensorSpec("uint8", (None, None, 3))},
+            outputs={
+                "boxes_xyxy": TensorSpec("float32", (None, 4)),
+                "scores": TensorSpec("float32", (None,)),
+            },
+        )
+
+    return open_it
+
+
+@pytest.fixture(scope="session")
 def yunet_like():
     """Make a network with the inputs, outputs and operators of YuNet, and random weights."""
     return _yunet_like

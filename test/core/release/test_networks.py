@@ -196,26 +196,14 @@ def regressor_session(model, size, count):
     )
 
 
-def detector_session(model):
-    return OnnxSession(
-        model.SerializeToString(),
-        threads=1,
-        inputs={"image": TensorSpec("uint8", (None, None, 3))},
-        outputs={
-            "boxes_xyxy": TensorSpec("float32", (None, 4)),
-            "scores": TensorSpec("float32", (None,)),
-        },
-    )
-
-
 @pytest.fixture(scope="module")
 def faceboxes_weights():
     return random_faceboxes(np.random.default_rng(5))
 
 
 @pytest.fixture(scope="module")
-def random_detector(faceboxes_weights):
-    return detector_session(build_detector(faceboxes_weights))
+def random_detector(faceboxes_weights, open_detector):
+    return open_detector(build_detector(faceboxes_weights).SerializeToString())
 
 
 @pytest.mark.parametrize(("width", "size", "count"), [(0.25, 64, 62), (0.5, 48, 72), (1, 32, 141)])
@@ -261,12 +249,13 @@ def test_detector_is_faceboxes(rng, faceboxes_weights, random_detector, shape):
     assert max(distance.min(axis=0).max(), distance.min(axis=1).max()) < 0.02
 
 
-def test_image_without_candidates(faceboxes_weights):
+def test_image_without_candidates(faceboxes_weights, open_detector):
     weights = dict(faceboxes_weights)
     for level in range(3):
         weights[f"conf.{level}.bias"] = np.tile(np.float32([99, -99]), (21, 1, 1)[level])
     image = np.zeros((70, 50, 3), np.uint8)
-    boxes, scores = detector_session(build_detector(weights)).run({"image": image})
+    detector = open_detector(build_detector(weights).SerializeToString())
+    boxes, scores = detector.run({"image": image})
     assert boxes.shape == (0, 4)
     assert scores.shape == (0,)
 

@@ -11,12 +11,11 @@ import pytest
 from tddfa_ros.core import model_set
 from tddfa_ros.core.detect import Detector
 from tddfa_ros.core.errors import ModelSetError
-from tddfa_ros.core.onnx_session import OnnxSession, TensorSpec
 from tddfa_ros.core.release import yunet
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (97, 130), (250, 33), (480, 640)])
-def test_boxes_and_scores_are_those_of_opencv(tmp_path, yunet_like, height, width):
+def test_boxes_and_scores_are_those_of_opencv(tmp_path, open_detector, yunet_like, height, width):
     content = yunet_like()
     rng = np.random.default_rng(height)
     (tmp_path / "yunet.onnx").write_bytes(content)
@@ -25,15 +24,7 @@ def test_boxes_and_scores_are_those_of_opencv(tmp_path, yunet_like, height, widt
         str(tmp_path / "yunet.onnx"), "", (width, height), 0.3, 1.0, 100_000
     )
     _, expected = reader.detect(image)
-    session = OnnxSession(
-        yunet.build_detector(content, "a network").SerializeToString(),
-        threads=1,
-        inputs={"image": TensorSpec("uint8", (None, None, 3))},
-        outputs={
-            "boxes_xyxy": TensorSpec("float32", (None, 4)),
-            "scores": TensorSpec("float32", (None,)),
-        },
-    )
+    session = open_detector(yunet.build_detector(content, "a network").SerializeToString())
     boxes, scores = session.run({"image": image})
     order = np.argsort(-scores, kind="stable")
     order = order[scores[order] >= 0.3]
