@@ -175,7 +175,8 @@ class Tracker:
         for track in list(self.active):
             if track.id in boxes_by_id and track.id not in confirmed:
                 track.searches_without_face += 1
-                if track.searches_without_face >= (SEARCHES_WITHOUT_FACE if track.found_again else 1):
+                most = SEARCHES_WITHOUT_FACE if track.found_again else 1
+                if track.searches_without_face >= most:
                     self.active.remove(track)
                     # Or the searches are wrong: a face may go on where it was followed to.
                     self._lose(track, track.stamp_ns, track.motion)

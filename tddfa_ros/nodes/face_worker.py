@@ -7,7 +7,6 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
@@ -20,25 +19,12 @@ from tddfa_ros.nodes.camera_info_input import CameraInfoInput
 from tddfa_ros.nodes.face_node_config import FaceNodeConfig
 from tddfa_ros.nodes.face_outputs import FaceOutputs
 from tddfa_ros.nodes.image_input import IncomingImage
+from tddfa_ros.nodes.library_errors import LIBRARY_ERRORS
 from tddfa_ros.nodes.mesh_export import FittedImage
 from tddfa_ros.nodes.raw_image import ImageHeader, decode_compressed_image, decode_image
 
 LOG_INTERVAL_S = 5.0
 TIMINGS_KEPT = 600
-
-# What a stage, OpenCV or the network's runtime can raise over one image. The node outlives it.
-_PROCESSING_ERRORS = (
-    TddfaError,
-    cv2.error,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 @dataclass(frozen=True)
@@ -138,7 +124,7 @@ class FaceWorker:
                 f"image left out: {error} ({self.failed} so far)",
                 throttle_duration_sec=LOG_INTERVAL_S,
             )
-        except _PROCESSING_ERRORS as error:
+        except (TddfaError, *LIBRARY_ERRORS) as error:
             self.failed += 1
             self._log.error(
                 f"processing an image failed: {error!r} ({self.failed} so far)",

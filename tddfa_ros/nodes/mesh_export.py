@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
 
@@ -18,22 +17,11 @@ from tddfa_ros.core.morphable import MorphableModel
 from tddfa_ros.core.outputs import Scene
 from tddfa_ros.core.render import Renderer
 from tddfa_ros.core.types import Face
+from tddfa_ros.nodes.library_errors import LIBRARY_ERRORS
 from tddfa_ros.nodes.raw_image import ImageHeader
 
 DEFAULT_POSE = "own"
 _WITH_TEXTURE = (".obj", ".glb")
-# What OpenCV, trimesh or the memory can raise over one mesh; the node outlives it.
-_EXPORT_ERRORS = (
-    cv2.error,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 @dataclass(frozen=True)
@@ -84,7 +72,7 @@ class MeshExporter:
             self._export(newest, request, response)
         except TddfaError as error:
             response.message = str(error)
-        except _EXPORT_ERRORS as error:
+        except LIBRARY_ERRORS as error:
             response.message = f"the export failed: {error!r}"
         response.success = not response.message
         return response
