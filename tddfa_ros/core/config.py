@@ -171,9 +171,9 @@ class PipelineConfig(CheckedConfig):
         2, "Threads of the detector's network; 0 lets the runtime choose.", minimum=0, maximum=64
     )
     regressor_threads: int = option(
-        1,
-        "Threads of the regressor's network; 0 lets the runtime choose. One has no other to wake "
-        "between the images of a camera; two are faster where images follow at once.",
+        2,
+        "Threads of the regressor's network where three faces or more are followed; fewer are "
+        "computed on one. 0 lets the runtime choose.",
         minimum=0,
         maximum=64,
     )

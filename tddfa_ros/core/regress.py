@@ -12,6 +12,8 @@ from tddfa_ros.core.types import MorphableParams
 
 # Bounds the memory of a run; a crowd beyond it goes through in several.
 MAX_BATCH = 32
+# From so many faces on, waking further threads costs less than they save.
+THREADED_BATCH = 3
 _CAMERA_COUNT = 12
 
 
@@ -21,7 +23,9 @@ class Regressor:
     Parameters
     ----------
     model_set : names the network and says how to use it
-    threads : that compute one batch; 0 lets the runtime choose
+    threads : that compute a batch of :data:`THREADED_BATCH` faces or more; 0 lets the runtime
+        choose. Fewer faces are computed on one: at the pace of a camera, waking a second thread for
+        each image costs more than it saves
 
     Raises
     ------
@@ -40,11 +44,10 @@ class Regressor:
         if spec.has_confidence:
             outputs["confidence"] = TensorSpec("float32", (None,))
         size = spec.input_size
-        self._session = OnnxSession(
-            model_set.regressor_path,
-            threads=threads,
-            inputs={"crops": TensorSpec("uint8", (None, size, size, 3))},
-            outputs=outputs,
+        inputs = {"crops": TensorSpec("uint8", (None, size, size, 3))}
+        self._few, self._many = (
+            OnnxSession(model_set.regressor_path, threads=n, inputs=inputs, outputs=outputs)
+            for n in (1, threads)
         )
         self._crops = np.empty((MAX_BATCH, size, size, 3), np.uint8)
 
@@ -91,7 +94,8 @@ class Regressor:
         confidences: np.ndarray,
     ) -> None:
         spec = self._spec
-        vectors, *rest = self._session.run({"crops": self._crops[: len(batch)]})
+        session = self._few if len(batch) < THREADED_BATCH else self._many
+        vectors, *rest = session.run({"crops": self._crops[: len(batch)]})
         finite = np.isfinite(vectors).all(axis=1)
         for row, index in enumerate(batch):
             if finite[row]:

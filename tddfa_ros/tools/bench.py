@@ -23,7 +23,7 @@ from tqdm import tqdm
 from tddfa_ros.core import model_set
 from tddfa_ros.core.atomic_file import replacing
 from tddfa_ros.core.errors import TddfaError
-from tddfa_ros.tools.benchmarks import BENCHMARKS, Benchmark, Scene
+from tddfa_ros.tools.benchmarks import BENCHMARKS, CROWDS, FOLLOWING, Benchmark, Scene
 from tddfa_ros.tools.reference_timing import ReferenceTiming
 
 EXAMPLES = """examples:
@@ -179,6 +179,16 @@ def table(rows: Sequence[dict[str, object]]) -> str:
     return "\n".join(text)
 
 
+def further_face(rows: Sequence[dict[str, object]]) -> str:
+    """One line: what each further face adds to a frame, from the least to the largest crowd."""
+    median_ms = {row["stage"]: row["median_ms"] for row in rows}
+    least, most = (median_ms.get(FOLLOWING.format(n)) for n in (CROWDS[0], CROWDS[-1]))
+    if least is None or most is None:
+        return ""
+    each_ms = (most - least) / (CROWDS[-1] - CROWDS[0])
+    return f"each further face that is followed: {each_ms:.2f} ms\n"
+
+
 def run(args: argparse.Namespace) -> int:
     """Measure and print the table."""
     chosen = [b for b in BENCHMARKS if args.filter.lower() in b.name.lower()]
@@ -205,6 +215,7 @@ def run(args: argparse.Namespace) -> int:
     sys.stdout.write(
         f"{about['cpu']}, {about['cores']} cores; model set {loaded.name}, "
         f"{document['vertices']} vertices; 640x480, one face\n{table(rows)}\n"
+        f"{further_face(rows)}"
         "'must be' and 'reference' were measured on two cores of a 2.5 GHz Xeon.\n"
     )
     if args.json:

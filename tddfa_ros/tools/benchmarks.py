@@ -33,6 +33,9 @@ from tddfa_ros.core.types import Face
 PICTURE_SIZE_WH = (640, 480)
 LARGE_SIZE_WH = (1920, 1080)
 MANY_FACES = 10
+CROWDS = (1, 2, 5, 10)
+FOLLOWING = "crowd: follow {}"
+CROWD_SCALE = 0.85
 FACE_SCALE = 1.45
 CLIP_FRAMES = 60
 FRAME_NS = 33_333_333
@@ -262,6 +265,47 @@ def _tracking_overlay(scene: Scene) -> Callable[[], object]:
     return step
 
 
+def _crowd(count: int) -> list[np.ndarray]:
+    """Frames in which so many astronauts in a grid sway a little, forth and back."""
+    columns, rows = 5, 2
+    cell_wh = (PICTURE_SIZE_WH[0] // columns, PICTURE_SIZE_WH[1] // rows)
+    forth = []
+    for frame in range(CLIP_FRAMES // 2):
+        picture = np.full((*PICTURE_SIZE_WH[::-1], 3), 90, np.uint8)
+        for k in range(count):
+            face_xy = (cell_wh[0] / 2 + 0.4 * frame, cell_wh[1] * 0.45 + 0.2 * frame)
+            cell = astronaut_view(CROWD_SCALE, 0.0, face_xy, cell_wh)
+            x, y = k % columns * cell_wh[0], k // columns * cell_wh[1]
+            picture[y : y + cell_wh[1], x : x + cell_wh[0]] = cell
+        forth.append(picture)
+    return forth + forth[::-1]
+
+
+def _following(count: int) -> Callable[[Scene], Callable[[], object]]:
+    """Follow so many faces; detection runs beside it at its usual rate."""
+
+    def make(scene: Scene) -> Callable[[], object]:
+        pipeline = scene.pipeline()
+        clip = _crowd(count)
+        frames = enumerate(itertools.cycle(clip))
+        found = 0
+        for index, image_bgr in itertools.islice(frames, CLIP_FRAMES):
+            found = len(pipeline.process(image_bgr, index * FRAME_NS).faces)
+        if found != count:
+            raise TddfaError(
+                f"model set {scene.model_set.name}: follows {found} of {count} faces, so there is "
+                "nothing to compare; try another set"
+            )
+
+        def step() -> None:
+            index, image_bgr = next(frames)
+            pipeline.process(image_bgr, index * FRAME_NS)
+
+        return step
+
+    return make
+
+
 BENCHMARKS = (
     Benchmark("detection", 6.5, 18.8, _detection),
     Benchmark("regression, crop to parameters", 0.95, 1.01, _regression),
@@ -271,6 +315,7 @@ BENCHMARKS = (
     Benchmark("video loop: track", None, None, _tracking_only),
     Benchmark("video loop: track + dense", 2.0, 3.98, _tracking_dense),
     Benchmark("video loop: track + dense + overlay", 3.5, 13.45, _tracking_overlay),
+    *(Benchmark(FOLLOWING.format(n), None, None, _following(n)) for n in CROWDS),
     Benchmark("overlay", 1.2, 5.75, _rendering(_overlay)),
     Benchmark("depth", 1.2, 8.7, _rendering(RenderedFrame.depth_view)),
     Benchmark("PNCC", 1.2, 4.64, _rendering(RenderedFrame.pncc)),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tddfa_ros.core.errors import TddfaError
-from tddfa_ros.tools.bench import Measurement, measure, table, time_calls
+from tddfa_ros.tools.bench import Measurement, further_face, measure, table, time_calls
 from tddfa_ros.tools.benchmarks import BENCHMARKS, Benchmark, Scene
 from tddfa_ros.tools.reference_timing import ReferenceTiming
 
@@ -44,6 +44,13 @@ def test_figures_are_percentiles_and_their_ratio():
     text = table([row])
     assert "51.00" in text
     assert "2.0" in text.splitlines()[-1].split()
+
+
+def test_each_further_face_is_the_slope_of_the_crowds():
+    rows = [{"stage": "crowd: follow 10", "median_ms": 9.5}, {"stage": "detection", "median_ms": 4}]
+    assert further_face(rows) == ""
+    rows.append({"stage": "crowd: follow 1", "median_ms": 0.5})
+    assert further_face(rows) == "each further face that is followed: 1.00 ms\n"
 
 
 def test_names_are_unique():
