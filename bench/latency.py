@@ -27,6 +27,7 @@ import cv2
 import numpy as np
 import rclpy
 from rclpy.qos import QoSProfile
+from rclpy.serialization import deserialize_message
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
@@ -51,13 +52,15 @@ def receive(path: str, overlay: bool) -> None:
     node = rclpy.create_node("latency_receiver")
     with Path(path).open("w", buffering=1) as out:
 
-        def on_faces(message: FaceArray) -> None:
+        def on_faces(data: bytes) -> None:
+            # Taken before the message is read: how long that takes is the reader's language.
             now_ns = time.time_ns()
+            message = deserialize_message(data, FaceArray)
             stamp = message.header.stamp
             stamp_ns = stamp.sec * NS_PER_S + stamp.nanosec
             out.write(f"{stamp_ns} {now_ns} {len(message.faces)} {message.frames_dropped}\n")
 
-        node.create_subscription(FaceArray, "faces", on_faces, 100)
+        node.create_subscription(FaceArray, "faces", on_faces, 100, raw=True)
         if overlay:
             node.create_subscription(Image, "faces/overlay", lambda _: None, 1, raw=True)
         rclpy.spin(node)

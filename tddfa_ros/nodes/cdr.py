@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 LITTLE_ENDIAN = b"\x00\x01\x00\x00"
 
@@ -45,6 +46,20 @@ class CdrWriter:
         if rows.size:
             self._align(rows.itemsize)
             self._buffer += np.ascontiguousarray(rows).data.cast("B")
+
+    def array(self, values: ArrayLike, dtype: DTypeLike, count: int) -> None:
+        """Append an array of a fixed number of numbers, or of messages that hold so many.
+
+        Raises
+        ------
+        ValueError
+            There are more or fewer.
+        """
+        numbers = np.ascontiguousarray(values, np.dtype(dtype).newbyteorder("<"))
+        if numbers.size != count:
+            raise ValueError(f"{numbers.shape} is not an array of {count} numbers")
+        self._align(numbers.itemsize)
+        self._buffer += numbers.data.cast("B")
 
     def finish(self) -> bytes:
         """Return the message."""

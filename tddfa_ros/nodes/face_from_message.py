@@ -6,11 +6,27 @@ import numpy as np
 
 from tddfa_msgs.msg import Face as FaceMessage
 from tddfa_msgs.msg import FaceArray
+from tddfa_msgs.msg import MorphableParams as MorphableParamsMessage
 from tddfa_ros.core.pose import head_pose
-from tddfa_ros.core.types import Face, FrameResult, TrackState
-from tddfa_ros.nodes.face_messages import landmarks_of, morphable_params
+from tddfa_ros.core.types import Face, FrameResult, MorphableParams, TrackState
 
 NS_PER_S = 1_000_000_000
+
+
+def morphable_params(message: MorphableParamsMessage) -> MorphableParams:
+    """Return the fit in a message: the exact inverse of what the face node wrote."""
+    return MorphableParams(
+        camera=np.array(message.camera, np.float32).reshape(3, 4),
+        shape=np.array(message.shape, np.float32),
+        expression=np.array(message.expression, np.float32),
+        roi_xyxy=np.array(message.roi_xyxy, np.float32),
+        input_size=int(message.input_size),
+    )
+
+
+def landmarks_of(message: FaceMessage) -> np.ndarray:
+    """(68, 3) float32: landmarks in a message, image space."""
+    return np.array([(p.x, p.y, p.z) for p in message.landmarks], np.float32)
 
 
 def face_from_message(message: FaceMessage) -> Face:

@@ -21,7 +21,6 @@ from tddfa_ros.core.render import Renderer
 from tddfa_ros.core.types import FrameResult
 from tddfa_ros.nodes.face_bytes import face_array_bytes
 from tddfa_ros.nodes.face_markers import FaceMarkers
-from tddfa_ros.nodes.face_messages import face_array
 from tddfa_ros.nodes.face_node_config import FaceNodeConfig
 from tddfa_ros.nodes.humans import humans_output
 from tddfa_ros.nodes.metric_outputs import MetricOutputs
@@ -140,7 +139,7 @@ class FaceOutputs:
         dropped: int,
         visibilities: Sequence[np.ndarray] = (),
     ) -> bytes:
-        message = face_array(
+        return face_array_bytes(
             frame.result,
             header,
             model_set=self._model_set_name,
@@ -149,7 +148,6 @@ class FaceOutputs:
             metric_poses=frame.poses,
             visibilities=visibilities,
         )
-        return face_array_bytes(message)
 
     def _scene(self, frame: MetricFrame, image_bgr: np.ndarray) -> Scene:
         """Vertices and visibility are the scene's: made by the first output that needs them."""

@@ -22,7 +22,6 @@ from tddfa_ros.core.pipeline import FacePipeline
 from tddfa_ros.core.types import FrameResult
 from tddfa_ros.nodes.bag_calibration import BagCalibration
 from tddfa_ros.nodes.face_bytes import FACES_TYPE, face_array_bytes
-from tddfa_ros.nodes.face_messages import face_array
 from tddfa_ros.nodes.raw_image import (
     ImageHeader,
     decode_compressed_image,
@@ -75,7 +74,7 @@ class NewMessage:
 
 def _faces(scene: Scene) -> bytes:
     # No time of processing: it is a measurement, and the same bag shall give the same messages.
-    message = face_array(
+    return face_array_bytes(
         scene.result,
         scene.header,
         model_set=scene.model_set_name,
@@ -83,7 +82,6 @@ def _faces(scene: Scene) -> bytes:
         frames_dropped=0,
         metric_poses=scene.metric.poses,
     )
-    return face_array_bytes(message)
 
 
 def _overlay(scene: Scene) -> bytes:

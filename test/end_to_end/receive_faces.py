@@ -12,7 +12,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from tddfa_msgs.msg import FaceArray
-from tddfa_ros.nodes.face_messages import landmarks_of
+from tddfa_ros.nodes.face_from_message import landmarks_of
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo, Image
 
 from tddfa_msgs.msg import FaceArray
-from tddfa_ros.nodes.face_messages import landmarks_of
+from tddfa_ros.nodes.face_from_message import landmarks_of
 from tddfa_ros.nodes.raw_image import ImageHeader, decode_image, encode_image
 
 FOCAL_PX = 700.0

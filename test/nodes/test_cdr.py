@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from geometry_msgs.msg import Polygon
+from geometry_msgs.msg import Polygon, PoseStamped
 from hypothesis import given
 from hypothesis import strategies as st
 from rcl_interfaces.msg import Log
@@ -53,6 +53,26 @@ def test_rows_are_messages():
         writer.sequence(given_rows)
         message = deserialize_message(writer.finish(), Polygon)
         np.testing.assert_array_equal([(p.x, p.y, p.z) for p in message.points], rows)
+
+
+@given(st.text("ab", max_size=9), st.lists(st.floats(width=64), min_size=4, max_size=4))
+def test_arrays_of_fixed_size_are_aligned_and_have_no_count(name, values):
+    writer = CdrWriter()
+    writer.numbers("i", 1)
+    writer.numbers("I", 2)
+    writer.string(name)
+    writer.array([1, 2, 3], np.float64, 3)
+    writer.array(values, np.float64, 4)
+    message = deserialize_message(writer.finish(), PoseStamped)
+    assert message.header.frame_id == name
+    position, turn = message.pose.position, message.pose.orientation
+    assert (position.x, position.y, position.z) == (1, 2, 3)
+    np.testing.assert_array_equal([turn.x, turn.y, turn.z, turn.w], values)
+
+
+def test_arrays_of_another_size_are_refused():
+    with pytest.raises(ValueError, match="not an array of 5 numbers"):
+        CdrWriter().array(np.zeros((2, 2)), np.float32, 5)
 
 
 def test_text_that_is_not_ascii():

@@ -7,15 +7,14 @@ import pytest
 pytest.importorskip("rclpy", reason="nodes need ROS")
 pytest.importorskip("tddfa_msgs", reason="needs the built workspace: make setup")
 
-from rclpy.serialization import serialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.highlevel import AnyReader
 
 from tddfa_msgs.msg import FaceArray
 from tddfa_ros.core.errors import ImageError
 from tddfa_ros.core.results import face_from_dict
-from tddfa_ros.nodes.face_bytes import typestore_with_faces
+from tddfa_ros.nodes.face_bytes import face_array_bytes, typestore_with_faces
 from tddfa_ros.nodes.face_from_message import face_from_message
-from tddfa_ros.nodes.face_messages import face_array, face_message
 from tddfa_ros.nodes.raw_image import ImageHeader, encode_image
 from tddfa_ros.nodes.recorder import Recording, SteadyVideo, stamp_ns_of
 
@@ -41,9 +40,16 @@ def fitted(model_set):
     return result
 
 
+def faces_of(result, header):
+    return face_array_bytes(
+        result, header, model_set="a_set", processing_time_s=0.004, frames_dropped=0
+    )
+
+
 def test_face_survives_its_message(fitted):
     (face,) = fitted.faces
-    back = face_from_message(face_message(face, "a_set"))
+    message = deserialize_message(faces_of(fitted, header_of(0)), FaceArray)
+    back = face_from_message(message.faces[0])
     assert back.id == face.id
     assert back.state is face.state
     np.testing.assert_array_equal(back.params.vector, face.params.vector)
@@ -72,10 +78,7 @@ def test_video_bag_and_lines_hold_the_same_run(fitted, tmp_path):
             recording.add_image(encode_image(picture, header), info)
             if index == 3:
                 continue
-            message = face_array(
-                fitted, header, model_set="a_set", processing_time_s=0.004, frames_dropped=0
-            )
-            recording.add_faces(serialize_message(message), info)
+            recording.add_faces(faces_of(fitted, header), info)
             recording.add_overlay(encode_image(picture, header))
         with pytest.raises(ImageError):
             recording.add_overlay(b"\0\1\0\0 damaged")
@@ -110,10 +113,7 @@ def test_bag_is_readable_by_its_own_definitions_alone(fitted, tmp_path):
     """As a machine without tddfa_msgs reads it."""
     info = {"source_timestamp": 1, "received_timestamp": 2}
     with Recording(tmp_path, 25.0) as recording:
-        message = face_array(
-            fitted, header_of(0), model_set="a_set", processing_time_s=0.0, frames_dropped=0
-        )
-        recording.add_faces(serialize_message(message), info)
+        recording.add_faces(faces_of(fitted, header_of(0)), info)
     with AnyReader([tmp_path / "bag"]) as reader:
         ((connection, received_ns, data),) = list(reader.messages())
         assert received_ns == 2
