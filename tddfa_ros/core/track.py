@@ -112,7 +112,10 @@ class Tracker:
         for track, seen in zip(self.active, observations, strict=True):
             if seen is not None and self._believable(seen, image_hw, track.motion):
                 bounds = bounds_of(seen.landmarks)
-                continued.append((track.strayed(bounds, stamp_ns), track, seen, bounds))
+                # Alone, a face cannot have taken another one's place.
+                alone = len(self.active) == 1
+                strayed = 0.0 if alone else track.strayed(bounds, stamp_ns)
+                continued.append((strayed, track, seen, bounds))
             else:
                 self._lose(track, stamp_ns)
         self.active = []
