@@ -28,7 +28,9 @@ HIGHEST_DOMAIN = 101
 def pytest_configure(config: pytest.Config) -> None:
     """Keep the user's model sets, ROS logs and running nodes out of the tests."""
     os.environ.pop("TDDFA_MODELS", None)
-    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % HIGHEST_DOMAIN))
+    # A process of pytest-xdist inherits the domain of the first one, but needs its own.
+    if "PYTEST_XDIST_WORKER" in os.environ or "ROS_DOMAIN_ID" not in os.environ:
+        os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % HIGHEST_DOMAIN)
     os.environ.setdefault("ROS_LOG_DIR", str(BUILD / "test-logs"))
     # How long one example takes says nothing on a machine that does other work.
     hypothesis.settings.register_profile(

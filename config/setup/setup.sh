@@ -208,12 +208,12 @@ make_workspace() {
 
 # Without PyTorch all else is tested, and the tests of the training say why they are not.
 make_torch() {
-  local wanted mark=$venv/tddfa_torch options=(--no-deps)
+  local wanted mark=$venv/tddfa_torch
   wanted=$(digest config/setup/training.txt)
   if [ -f "$mark" ] && [ "$(cat "$mark")" = "$wanted" ]; then return; fi
-  if [ "$mode" != wheels ]; then options=(-c "$state/constraints.txt"); fi
   if (step "Installing PyTorch, 200 MB, for the tests of the training" torch \
-    python_packages "${options[@]}" -r config/setup/training.txt); then
+    python_packages --no-deps -r config/setup/training.txt) &&
+    "$venv/bin/python" -c 'import torch' 2>>"$state/torch.log"; then
     printf '%s\n' "$wanted" >"$mark"
   else
     say "without PyTorch the tests of the training are skipped; run the same command again to try again"

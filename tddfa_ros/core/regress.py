@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from tddfa_ros.core.image import require_bgr_image
@@ -45,10 +47,11 @@ class Regressor:
             outputs["confidence"] = TensorSpec("float32", (None,))
         size = spec.input_size
         inputs = {"crops": TensorSpec("uint8", (None, size, size, 3))}
-        self._few, self._many = (
-            OnnxSession(model_set.regressor_path, threads=n, inputs=inputs, outputs=outputs)
-            for n in (1, threads)
+        open_session = partial(
+            OnnxSession, model_set.regressor_path, inputs=inputs, outputs=outputs
         )
+        self._few = open_session(threads=1)
+        self._many = self._few if threads == 1 else open_session(threads=threads)
         self._crops = np.empty((MAX_BATCH, size, size, 3), np.uint8)
 
     def regress(

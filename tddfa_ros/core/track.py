@@ -266,6 +266,7 @@ class Tracker:
                 box_in_bounds=(box_xyxy - np.tile(centre, 2)) / np.tile(sides, 2),
                 motion=motion,
                 sure_motion=motion,
+                found_again=known is not None and known.found_again,
                 # What came back may prove to be another face: its old course is kept for a while.
                 course=deque([before, motion] if known else [motion]),
             )

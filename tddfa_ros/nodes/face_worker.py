@@ -41,7 +41,7 @@ class _Pending:
 class FaceWorker:
     """Decodes, processes and publishes images, in the thread that brings them.
 
-    Other threads may change settings, reset and stop it: they wait for the present image.
+    Whoever changes settings, resets or stops it waits for the present image.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class FaceWorker:
     failed : images that could not be decoded or processed since :meth:`start`
     timings_ms : the newest images' times by stage; ``wait`` from arrival in this process until work
         begins, ``total`` from arrival to published
-    stamp_ages_s : the newest images' ages when taken, by their stamps and the node's clock
+    stamp_ages_s : the newest images' ages on arrival, by their stamps and the node's clock
     newest : the image processed last and its faces, before smoothing; None before the first
     """
 
@@ -135,7 +135,7 @@ class FaceWorker:
         taken_ns = time.monotonic_ns()
         header, image_bgr = self._decode(incoming.data)
         decoded_ns = time.monotonic_ns()
-        self.stamp_ages_s.append((incoming.clock_ns - header.stamp_ns) / 1e9)
+        self.stamp_ages_s.append((incoming.clock_ns - incoming.waited_ns - header.stamp_ns) / 1e9)
         camera = self._cameras.camera(*image_bgr.shape[:2], rectified=self._rectified)
         result = self._pipeline.process(image_bgr, header.stamp_ns)
         self.newest = FittedImage(header, image_bgr, result.faces)

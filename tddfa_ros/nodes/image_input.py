@@ -91,7 +91,7 @@ class ImageInput:
         self.lost = 0
         self.publishers = 0
         self._sequence = 0
-        self._busy_until_ns = 0
+        self._busy_since_ns = self._busy_until_ns = 0
         self._silent_since_s = time.monotonic()
 
     @property
@@ -163,13 +163,14 @@ class ImageInput:
     def _count_missing(self, sequence: int | None, arrived_ns: int) -> None:
         """Count gaps in the numbers that the middleware gives the images of one publisher.
 
-        What came while another image was worked on had no room; else it never came.
+        Those before an image that came while another one was worked on, or for as long after that,
+        had to make room; else they never came.
         """
         if sequence is None or self.publishers != 1:
             return
         if 0 < self._sequence < sequence:
             missing = sequence - self._sequence - 1
-            if arrived_ns <= self._busy_until_ns:
+            if arrived_ns - self._busy_until_ns < self._busy_until_ns - self._busy_since_ns:
                 self.dropped += missing
                 self.received += missing
             else:
@@ -181,10 +182,11 @@ class ImageInput:
         self.received += 1
         self._silent_since_s = time.monotonic()
         self._count_missing(info["publication_sequence_number"], arrived_ns)
+        self._busy_since_ns = time.time_ns()
         self._on_image(
             IncomingImage(
                 data,
-                time.time_ns() - arrived_ns,
+                max(0, self._busy_since_ns - arrived_ns),
                 self._node.get_clock().now().nanoseconds,
                 self.dropped,
             )

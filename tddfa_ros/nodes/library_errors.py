@@ -1,10 +1,14 @@
 """What libraries raise over one image or mesh; a node logs it and outlives it."""
 
+import struct
+
 import cv2
 
 LIBRARY_ERRORS = (
     cv2.error,
+    struct.error,
     ArithmeticError,
+    AssertionError,
     AttributeError,
     LookupError,
     MemoryError,
@@ -13,4 +17,4 @@ LIBRARY_ERRORS = (
     TypeError,
     ValueError,
 )
-"""Of OpenCV, the networks' runtime, trimesh, numpy and the memory."""
+"""Of OpenCV, the networks' runtime, trimesh, numpy, rclpy's messages and the memory."""

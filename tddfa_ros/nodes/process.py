@@ -59,7 +59,8 @@ def run_node(
         return 1
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    callbacks = threading.Thread(target=_spin, args=(executor,), name="callbacks")
+    broken = threading.Event()
+    callbacks = threading.Thread(target=_spin, args=(executor, stop, broken), name="callbacks")
     callbacks.start()
     try:
         code = node.run(stop)
@@ -71,11 +72,16 @@ def run_node(
         callbacks.join()
         node.close()
         rclpy.try_shutdown()
-    return code
+    return 1 if broken.is_set() else code
 
 
-def _spin(executor: Executor) -> None:
+def _spin(executor: Executor, stop: threading.Event, broken: threading.Event) -> None:
     try:
         executor.spin()
     except ExternalShutdownException:
         sys.stderr.flush()
+    except BaseException:
+        # A node without callbacks would hang: better that it ends, and is started anew.
+        broken.set()
+        stop.set()
+        raise

@@ -41,6 +41,10 @@ CLIP_FRAMES = 60
 FRAME_NS = 33_333_333
 
 
+class NotMeasurableError(TddfaError):
+    """A model set does not do what a stage is to measure."""
+
+
 class Scene:
     """What the benchmarks work on: one model set, one picture with one face, one clip.
 
@@ -292,9 +296,9 @@ def _following(count: int) -> Callable[[Scene], Callable[[], object]]:
         for index, image_bgr in itertools.islice(frames, CLIP_FRAMES):
             found = len(pipeline.process(image_bgr, index * FRAME_NS).faces)
         if found != count:
-            raise TddfaError(
-                f"model set {scene.model_set.name}: follows {found} of {count} faces, so there is "
-                "nothing to compare; try another set"
+            raise NotMeasurableError(
+                f"model set {scene.model_set.name}: follows {found} of {count} faces, which "
+                "is nothing to compare"
             )
 
         def step() -> None:

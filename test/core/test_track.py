@@ -164,6 +164,16 @@ def test_a_face_that_only_one_search_ever_found_ends_with_the_next(tracker):
     assert {track.id for track in tracker.active} == {once.id, twice.id}
 
 
+def test_a_face_that_came_back_is_as_sure_as_it_was(tracker):
+    begin(tracker, (100, 100))
+    tracker.confirm(found(tracker.active[0].box_xyxy), 0.5, boxes_by_id(tracker))
+    tracker.begin_frame(FRAME_NS)
+    tracker.update([None], FRAME_NS, IMAGE_HW)
+    tracker.add(box_at(100, 100), 0.9, face_at(100, 100), FRAME_NS, IMAGE_HW)
+    tracker.confirm(found(), 0.5, boxes_by_id(tracker))
+    assert len(tracker.active) == 1
+
+
 def test_a_face_begun_after_the_search_is_not_held_against_it(tracker):
     begin(tracker, (100, 100))
     for _ in range(2 * SEARCHES_WITHOUT_FACE):

@@ -8,7 +8,7 @@ import pytest
 
 from tddfa_ros.core.errors import TddfaError
 from tddfa_ros.tools.bench import Measurement, further_face, measure, table, time_calls
-from tddfa_ros.tools.benchmarks import BENCHMARKS, Benchmark, Scene
+from tddfa_ros.tools.benchmarks import BENCHMARKS, Benchmark, NotMeasurableError, Scene
 from tddfa_ros.tools.reference_timing import ReferenceTiming
 
 
@@ -32,6 +32,18 @@ def test_stages_take_turns():
     changes = [name for index, name in enumerate(order) if index == 0 or order[index - 1] != name]
     assert changes == ["a", "b", "a", "b", "a", "b"]  # the first pair is the warm-up
     assert [m.benchmark.name for m in measured] == ["a", "b"]
+
+
+def test_what_a_set_cannot_do_is_left_out_and_said(capsys):
+    def refuse(_):
+        raise NotMeasurableError("follows 9 of 10 faces")
+
+    rows = [
+        Benchmark("crowd", None, None, refuse),
+        Benchmark("other", None, None, lambda _: lambda: 0),
+    ]
+    assert [m.benchmark.name for m in measure(None, rows, rounds=1)] == ["other"]
+    assert "crowd: left out: follows 9 of 10 faces" in capsys.readouterr().err
 
 
 def test_figures_are_percentiles_and_their_ratio():
