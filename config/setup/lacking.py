@@ -20,6 +20,7 @@ MODULES = {
     "opencv-python-headless": "cv2",
     "pillow": "PIL",
     "protobuf": "google.protobuf",
+    "pytest-xdist": "xdist",
     "pyyaml": "yaml",
     "scikit-image": "skimage",
 }

@@ -135,7 +135,7 @@ class FaceWorker:
         taken_ns = time.monotonic_ns()
         header, image_bgr = self._decode(incoming.data)
         decoded_ns = time.monotonic_ns()
-        self.stamp_ages_s.append((incoming.clock_ns - incoming.waited_ns - header.stamp_ns) / 1e9)
+        self.stamp_ages_s.append((incoming.arrived_clock_ns - header.stamp_ns) / 1e9)
         camera = self._cameras.camera(*image_bgr.shape[:2], rectified=self._rectified)
         result = self._pipeline.process(image_bgr, header.stamp_ns)
         self.newest = FittedImage(header, image_bgr, result.faces)

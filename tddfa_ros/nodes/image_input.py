@@ -29,13 +29,13 @@ class IncomingImage:
     ----------
     data : as it came
     waited_ns : how long it lay in this process
-    clock_ns : the node's clock now
+    arrived_clock_ns : the node's clock when it came; now, where time is simulated
     dropped : images before it that had to make room for newer ones
     """
 
     data: bytes
     waited_ns: int
-    clock_ns: int
+    arrived_clock_ns: int
     dropped: int
 
 
@@ -183,12 +183,8 @@ class ImageInput:
         self._silent_since_s = time.monotonic()
         self._count_missing(info["publication_sequence_number"], arrived_ns)
         self._busy_since_ns = time.time_ns()
-        self._on_image(
-            IncomingImage(
-                data,
-                max(0, self._busy_since_ns - arrived_ns),
-                self._node.get_clock().now().nanoseconds,
-                self.dropped,
-            )
-        )
+        waited_ns = max(0, self._busy_since_ns - arrived_ns)
+        clock = self._node.get_clock()
+        clock_ns = clock.now().nanoseconds - (0 if clock.ros_time_is_active else waited_ns)
+        self._on_image(IncomingImage(data, waited_ns, clock_ns, self.dropped))
         self._busy_until_ns = time.time_ns()
