@@ -19,8 +19,8 @@ from tddfa_ros.nodes.camera_info_input import CameraInfoInput
 from tddfa_ros.nodes.face_node_config import FaceNodeConfig
 from tddfa_ros.nodes.face_outputs import FaceOutputs
 from tddfa_ros.nodes.image_input import IncomingImage
-from tddfa_ros.nodes.library_errors import LIBRARY_ERRORS
 from tddfa_ros.nodes.mesh_export import FittedImage
+from tddfa_ros.nodes.processing_errors import PROCESSING_ERRORS
 from tddfa_ros.nodes.raw_image import ImageHeader, decode_compressed_image, decode_image
 
 LOG_INTERVAL_S = 5.0
@@ -124,7 +124,7 @@ class FaceWorker:
                 f"image left out: {error} ({self.failed} so far)",
                 throttle_duration_sec=LOG_INTERVAL_S,
             )
-        except (TddfaError, *LIBRARY_ERRORS) as error:
+        except (TddfaError, *PROCESSING_ERRORS) as error:
             self.failed += 1
             self._log.error(
                 f"processing an image failed: {error!r} ({self.failed} so far)",

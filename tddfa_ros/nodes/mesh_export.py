@@ -17,7 +17,7 @@ from tddfa_ros.core.morphable import MorphableModel
 from tddfa_ros.core.outputs import Scene
 from tddfa_ros.core.render import Renderer
 from tddfa_ros.core.types import Face
-from tddfa_ros.nodes.library_errors import LIBRARY_ERRORS
+from tddfa_ros.nodes.processing_errors import PROCESSING_ERRORS
 from tddfa_ros.nodes.raw_image import ImageHeader
 
 DEFAULT_POSE = "own"
@@ -72,7 +72,7 @@ class MeshExporter:
             self._export(newest, request, response)
         except TddfaError as error:
             response.message = str(error)
-        except LIBRARY_ERRORS as error:
+        except PROCESSING_ERRORS as error:
             response.message = f"the export failed: {error!r}"
         response.success = not response.message
         return response

@@ -80,7 +80,7 @@ def _spin(executor: Executor, stop: threading.Event, broken: threading.Event) ->
         executor.spin()
     except ExternalShutdownException:
         sys.stderr.flush()
-    except BaseException:
+    except Exception:
         # A node without callbacks would hang: better that it ends, and is started anew.
         broken.set()
         stop.set()

@@ -4,7 +4,7 @@ import struct
 
 import cv2
 
-LIBRARY_ERRORS = (
+PROCESSING_ERRORS = (
     cv2.error,
     struct.error,
     ArithmeticError,
