@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -31,14 +32,14 @@ RECIPES = {
     },
     "small": {
         "regressor": Recipe(
-            minutes=4.5, batch=64, replay=6000, pool=500, held_out=128, report_seconds=45
+            examples=60000, batch=64, replay=6000, pool=500, held_out=128, report_seconds=45
         ),
         "detector": Recipe(
-            minutes=1, batch=16, replay=1000, pool=200, held_out=32, report_seconds=20
+            examples=1600, batch=16, replay=1000, pool=200, held_out=32, report_seconds=20
         ),
     },
 }
-"""Wall times on two cores: seven hours for the full recipe, six minutes for the small one."""
+"""Two cores take seven hours for the full recipe and some minutes for the small one."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     train.add_argument("--rig", type=Path, default=_SET / embedded.RIG_FILE)
     train.add_argument("--run", type=Path, default=_RUN, help="folder of states and curves")
     train.add_argument("--recipe", choices=tuple(RECIPES), default="full")
-    train.add_argument("--minutes", type=float, help="wall time instead of the recipe's")
+    length = train.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=float, help="wall time, in all resumptions together")
+    length.add_argument("--examples", type=int, help="length in examples instead of minutes")
     train.add_argument("--workers", type=int, help="processes that make pictures")
     train.add_argument("--device", help="cpu or cuda")
     train.add_argument("--seed", type=int)
@@ -93,12 +96,12 @@ def _make(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    changes = ("minutes", "workers", "device", "seed")
+    changes = ("minutes", "examples", "workers", "device", "seed")
     recipe = RECIPES[options.recipe][options.network]
-    given = {name: getattr(options, name) for name in changes}
-    recipe = Recipe(
-        **{**vars(recipe), **{name: value for name, value in given.items() if value is not None}}
-    )
+    if options.minutes is not None:
+        recipe = dataclasses.replace(recipe, examples=None)
+    given = {name: value for name in changes if (value := getattr(options, name)) is not None}
+    recipe = dataclasses.replace(recipe, **given)
     kind = {"regressor": RegressorTraining, "detector": DetectorTraining}[options.network]
     kind(options.rig, options.run, recipe).run()
     curves = Curves(options.run / f"{options.network}.csv")

@@ -28,11 +28,12 @@ class Recipe:
     Attributes
     ----------
     minutes : wall time in all, over every resumption
+    examples : length of the run instead of its minutes: as much training on any machine
     workers : processes that make examples; 0 makes them in the training process
     batch : examples a step
     rate : highest learning rate of AdamW
     muon_rate : highest learning rate of Muon, which has all convolutions but the first
-    decay_share : last share of the time, over which the learning rate falls to a hundredth
+    decay_share : last share of the run, over which the learning rate falls to a hundredth
     replay : examples kept
     reuse : most times that an example is used, on average
     pool : rendered people that a worker keeps
@@ -41,6 +42,7 @@ class Recipe:
     """
 
     minutes: float = 90.0
+    examples: int | None = None
     workers: int = 1
     batch: int = 64
     rate: float = 2e-3
@@ -54,6 +56,12 @@ class Recipe:
     device: str = "cpu"
     threads: int = 1
     report_seconds: float = 180.0
+
+    def __post_init__(self) -> None:
+        for name in ("minutes", "examples"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < np.inf:
+                raise TrainingError(f"{name} is {value}: a run's length is above 0")
 
 
 class TrainingError(TddfaError):
@@ -165,7 +173,7 @@ class Training(ABC):
         )
 
     def run(self) -> None:
-        """Train until the recipe's minutes are over.
+        """Train until the recipe's minutes are over or its examples seen.
 
         Raises
         ------
@@ -203,8 +211,8 @@ class Training(ABC):
         report_at = before + recipe.report_seconds
         recent: list[tuple[float, ...]] = []
         factor, steps = 0.0, 0
-        while self.elapsed < 60 * recipe.minutes:
-            factor = rate_factor(self.elapsed / (60 * recipe.minutes), recipe.decay_share)
+        while (share := self._share_done()) < 1:
+            factor = rate_factor(share, recipe.decay_share)
             recent.append(self.step(next(batches), factor * min(1.0, (steps + 1) / 100)))
             steps += 1
             self.elapsed = before + time.monotonic() - start
@@ -213,8 +221,14 @@ class Training(ABC):
                 self._report(recipe.rate * factor, recent)
                 recent = []
                 self.save()
-        self._report(recipe.rate * factor, recent)
-        self.save()
+        if recent:
+            self._report(recipe.rate * factor, recent)
+            self.save()
+
+    def _share_done(self) -> float:
+        if self.recipe.examples is not None:
+            return self.seen / self.recipe.examples
+        return self.elapsed / (60 * self.recipe.minutes)
 
     def step(self, batch: dict[str, torch.Tensor], factor: float) -> tuple[float, ...]:
         """One step at that share of the highest rates; returns what :meth:`losses` does."""
@@ -234,7 +248,7 @@ class Training(ABC):
 
     @torch.no_grad()
     def _report(self, rate: float, recent: list[tuple[float, ...]]) -> None:
-        means = np.mean(recent, axis=0) if recent else np.full(1 + len(self.columns), np.nan)
+        means = np.mean(recent, axis=0)
         row: dict[str, Any] = {"seconds": round(self.elapsed, 1), "seen": self.seen, "rate": rate}
         names = ("loss", *self.columns)
         row |= dict(zip(names, (round(float(m), 5) for m in means), strict=True))
@@ -262,7 +276,7 @@ def optimizers_of(net: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Opti
 
 
 def rate_factor(share: float, decay_share: float) -> float:
-    """Share of the highest rate after `share` of the time: flat, then half a cosine."""
+    """Share of the highest rate after `share` of the run: flat, then half a cosine."""
     falling = min(1.0, max(0.0, share - (1 - decay_share)) / decay_share)
     return float(0.01 + 0.99 * (0.5 + 0.5 * np.cos(np.pi * falling)))
 

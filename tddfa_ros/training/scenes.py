@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from tddfa_ros.training import backdrop, lighting
+from tddfa_ros.training import backdrop, decoys, lighting
 from tddfa_ros.training.degrade import degrade
 from tddfa_ros.training.occlude import occlude
 from tddfa_ros.training.rig import Rig
@@ -18,9 +18,6 @@ _FAR_ROI_PX = 58.0
 _SMALLEST, _LARGEST = 20.0, 460.0
 """Larger side of a face's box, pixels."""
 _GROUND = 400
-_SHUFFLED_SHARE = 0.12
-"""Of the decoys: faces cut up and put together wrongly. With many of them learning hardly starts,
-since what tells a face from the rest near by, an eye or a mouth, then counts for nothing."""
 _NEAR_FROM = 190.0
 """Faces this large are drawn from layers that show the head alone."""
 
@@ -77,7 +74,7 @@ class SceneSource:
             picture = picture[:, ::-1]
         picture = np.ascontiguousarray(picture) * np.float32(np.exp(rng.normal(0, 0.3)))
         for _ in range(rng.integers(0, 3)):
-            self._decoy(picture)
+            decoys.decoy(rng, picture, self._near)
         boxes: list[np.ndarray] = []
         count = rng.choice([0, 1, 1, 1, 2, 3, 5])
         most = _LARGEST if count < 3 else 200.0
@@ -85,6 +82,8 @@ class SceneSource:
         for size in np.sort(sizes):
             self._owed += 1 / self._reuse
             boxes = self._put(picture, size, boxes)
+        for _ in range(rng.integers(0, 4)):
+            decoys.collage(rng, picture, boxes)
         while self._owed >= 1:
             self._owed -= 1
             self._add_person()
@@ -141,47 +140,6 @@ class SceneSource:
         if np.prod(np.maximum(clipped[2:] - clipped[:2], 0)) > 0.5 * area:
             kept.append(box)
         return kept
-
-    def _decoy(self, picture: np.ndarray) -> None:
-        """Things like faces that are none: shuffled faces, balls of skin, eyes without a face."""
-        rng = self._rng
-        height, width = picture.shape[:2]
-        side = int(np.exp(rng.uniform(np.log(14), np.log(150))))
-        x, y = rng.integers(0, max(1, width - side)), rng.integers(0, max(1, height - side))
-        kind = rng.random()
-        if kind < _SHUFFLED_SHARE and self._near:
-            lit = lighting.light(rng, self._near[rng.integers(len(self._near))])[22:122, 22:122]
-            parts = int(rng.integers(2, 5))
-            step = 100 // parts
-            tiles = [
-                lit[r * step : (r + 1) * step, c * step : (c + 1) * step]
-                for r in range(parts)
-                for c in range(parts)
-            ]
-            order = rng.permutation(len(tiles))
-            rows = [
-                np.hstack([tiles[order[r * parts + c]] for c in range(parts)]) for r in range(parts)
-            ]
-            patch = cv2.resize(np.vstack(rows), (side, side), interpolation=cv2.INTER_AREA)
-            cover = patch[..., 3:].astype(np.float32) / 255
-            region = picture[y : y + side, x : x + side]
-            patch, cover = (
-                patch[: region.shape[0], : region.shape[1]],
-                cover[: region.shape[0], : region.shape[1]],
-            )
-            region *= 1 - cover
-            region += patch[..., :3]
-            return
-        colour = np.array([110, 145, 195]) * rng.uniform(0.3, 1.2) * rng.uniform(0.85, 1.15, 3)
-        centre = (int(x + side / 2), int(y + side / 2))
-        axes = (max(2, int(side * rng.uniform(0.25, 0.5))), max(2, side // 2))
-        tint = tuple(float(c) for c in colour)
-        cv2.ellipse(picture, centre, axes, float(rng.uniform(0, 180)), 0, 360, tint, -1)
-        if kind > 0.75:
-            dark = tuple(float(c * rng.uniform(0, 0.5)) for c in colour)
-            for _ in range(rng.integers(1, 6)):
-                spot = tuple(int(v) for v in rng.normal(centre, side / 6))
-                cv2.circle(picture, spot, max(1, int(side * rng.uniform(0.02, 0.12))), dark, -1)
 
 
 def _bounds(

@@ -39,13 +39,13 @@ class LineTraining(Training):
         return {"slope": net.weight.item()}
 
 
-def training(folder, minutes=0.1):
-    recipe = Recipe(minutes=minutes, rate=0.05, replay=512, batch=32, report_seconds=1, workers=0)
+def training(folder, **length):
+    recipe = Recipe(**length, rate=0.05, replay=512, batch=32, report_seconds=1, workers=0)
     return LineTraining("no rig", folder, recipe)
 
 
 def test_a_run_learns_writes_its_curve_and_resumes(tmp_path):
-    first = training(tmp_path)
+    first = training(tmp_path, minutes=0.1)
     first.run()
     assert first.net.weight.item() == pytest.approx(3, abs=0.05)
     curve = Curves(tmp_path / "line.csv").read()
@@ -58,6 +58,35 @@ def test_a_run_learns_writes_its_curve_and_resumes(tmp_path):
     assert again.seen > first.seen
     Curves(tmp_path / "line.csv").plot(tmp_path / "line.png", ["loss"])
     assert (tmp_path / "line.png").stat().st_size > 1000
+
+
+def test_a_run_of_so_many_examples_is_the_same_each_time_and_does_nothing_when_done(tmp_path):
+    runs = [training(tmp_path / name, examples=3200) for name in "ab"]
+    for run in runs:
+        run.run()
+    assert [run.seen for run in runs] == [3200, 3200]
+    assert torch.equal(runs[0].net.weight, runs[1].net.weight)
+    curve = (tmp_path / "a" / "line.csv").read_text()
+    again = training(tmp_path / "a", examples=3200)
+    again.run()
+    assert again.seen == 3200
+    assert (tmp_path / "a" / "line.csv").read_text() == curve
+
+
+def test_every_row_of_a_curve_has_numbers(tmp_path):
+    """A report at the very end of the run leaves nothing for the last one."""
+    run = training(tmp_path, examples=320)
+    run.recipe = dataclasses.replace(run.recipe, report_seconds=0.0)
+    run.run()
+    losses = Curves(tmp_path / "line.csv").read()["loss"]
+    assert len(losses) == 10
+    assert np.isfinite(losses).all()
+
+
+@pytest.mark.parametrize("length", [{"minutes": 0}, {"examples": -1}, {"minutes": np.inf}])
+def test_a_run_without_a_length_is_refused(tmp_path, length):
+    with pytest.raises(loop.TrainingError, match="above 0"):
+        training(tmp_path, **length)
 
 
 def test_states_are_whole_or_absent(tmp_path, monkeypatch):
@@ -108,7 +137,7 @@ def test_held_out_seed_is_no_workers_seed():
 
 def test_a_dead_worker_ends_the_run(tmp_path):
     """The class cannot be imported by a fresh process here, so the worker dies at its start."""
-    run = training(tmp_path)
+    run = training(tmp_path, minutes=0.1)
     run.recipe = dataclasses.replace(run.recipe, workers=1)
     with pytest.raises(loop.TrainingError, match="died"):
         run.run()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tddfa_ros.training import backdrop, crops, lighting, scenes, sight, skin
+from tddfa_ros.training import backdrop, crops, decoys, lighting, scenes, sight, skin
 from tddfa_ros.training.degrade import degrade
 from tddfa_ros.training.noise import fractal
 from tddfa_ros.training.occlude import occlude
@@ -153,6 +153,30 @@ def test_scenes_have_boxes_around_faces_and_are_seeded(rig):
     # Larger sides of 10 to 230 pixels; a turn in the picture changes them by up to sqrt(2).
     assert min(sizes) >= 10 / np.sqrt(2)
     assert max(sizes) <= 230 * np.sqrt(2)
+
+
+def test_decoys_are_drawn_and_collages_touch_no_face(rng):
+    boxes = [np.array([40.0, 30, 90, 95]), np.array([-20.0, 150, 60, 250])]
+    inside = np.zeros((240, 320), bool)
+    inside[30:95, 40:90] = inside[150:, :60] = True
+    drawn = []
+    for _ in range(60):
+        picture = np.full((240, 320, 3), 128, np.float32)
+        decoys.collage(rng, picture, boxes)
+        changed = np.abs(picture - 128).max(axis=2) > 1
+        assert not (changed & inside).any()
+        assert np.isfinite(picture).all()
+        drawn.append(changed.mean())
+        decoys.decoy(rng, picture, [])
+        assert (np.abs(picture - 128).max(axis=2) > 1).mean() > drawn[-1] * 0.5
+    assert np.mean(np.array(drawn) > 0) > 0.7
+    assert max(drawn) > 0.05
+
+
+def test_no_place_for_a_collage_leaves_the_picture_alone(rng):
+    picture = np.full((60, 80, 3), 128, np.float32)
+    decoys.collage(rng, picture, [np.array([-10.0, -10, 90, 70])])
+    assert (picture == 128).all()
 
 
 @pytest.mark.parametrize("size", [(40, 60), (120, 120)])
