@@ -100,7 +100,8 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, float]:
     received = folder / "received.txt"
     log = (folder / "face_node.log").open("wb")
     node_command = [sys.executable, "-m", "tddfa_ros.nodes.face_node", "--ros-args"]
-    node_command += ["-p", f"model_set:={args.model_set}"]
+    if args.model_set:
+        node_command += ["-p", f"model_set:={args.model_set}"]
     if args.reliable:
         node_command += ["-p", "image_reliability:=reliable"]
     receiver_command = [sys.executable, __file__, "--receive", str(received)]

@@ -11,6 +11,7 @@ Three frames, all right-handed:
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import asin, atan2, cos, degrees, hypot, pi, sin, sqrt
 
 import numpy as np
@@ -32,18 +33,53 @@ def head_pose(params: MorphableParams) -> HeadPose:
 
     The rotation is the one nearest to the fitted camera (its polar factor), so it is orthonormal
     whatever the network says. A camera that is not finite gives NaN throughout.
+
+    What is asked of the pose is computed then: of a face that is smoothed nobody asks the raw one.
     """
-    camera = image_camera(params)
-    linear = camera[:, :3]
-    if not np.isfinite(linear).all():
-        return HeadPose(np.full(4, np.nan), np.full(3, np.nan), np.full(3, np.nan), float("nan"))
-    rotation = rotation_from_turn(nearest_rotation(_VIEW_FROM_IMAGE * linear))
-    return HeadPose(
-        quat_xyzw=quat_from_rotation(rotation),
-        yaw_pitch_roll_rad=yaw_pitch_roll_from_rotation(rotation),
-        reference_euler_deg=reference_euler_deg(params.camera),
-        scale=sum(hypot(*row) for row in linear[:2].tolist()) / 2,
-    )
+    return _PoseOfFit(params)
+
+
+class _PoseOfFit(HeadPose):
+    """Fields of :class:`HeadPose`, each computed when it is first asked for."""
+
+    _params: MorphableParams
+
+    def __init__(self, params: MorphableParams) -> None:
+        # The base class is frozen and would set its fields.
+        self.__dict__["_params"] = params
+
+    @cached_property
+    def _linear(self) -> np.ndarray | None:
+        linear = image_camera(self._params)[:, :3]
+        return linear if np.isfinite(linear).all() else None
+
+    @cached_property
+    def _rotation(self) -> np.ndarray | None:
+        if self._linear is None:
+            return None
+        return rotation_from_turn(nearest_rotation(_VIEW_FROM_IMAGE * self._linear))
+
+    @cached_property
+    def quat_xyzw(self) -> np.ndarray:
+        return np.full(4, np.nan) if self._rotation is None else quat_from_rotation(self._rotation)
+
+    @cached_property
+    def yaw_pitch_roll_rad(self) -> np.ndarray:
+        if self._rotation is None:
+            return np.full(3, np.nan)
+        return yaw_pitch_roll_from_rotation(self._rotation)
+
+    @cached_property
+    def reference_euler_deg(self) -> np.ndarray:
+        if self._linear is None:
+            return np.full(3, np.nan)
+        return reference_euler_deg(self._params.camera)
+
+    @cached_property
+    def scale(self) -> float:
+        if self._linear is None:
+            return float("nan")
+        return sum(hypot(*row) for row in self._linear[:2].tolist()) / 2
 
 
 def nearest_rotation(matrix: np.ndarray) -> np.ndarray:
