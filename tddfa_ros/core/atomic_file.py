@@ -1,9 +1,10 @@
-"""Files that appear under their final name only when they are complete."""
+"""Files and folders that appear under their final name only when they are complete."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,3 +32,26 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def put_in_place(complete: Path, path: Path) -> None:
+    """Give a folder the name `path`, on the same file system; one that is there is removed after.
+
+    At no moment is there only a part of either. If the process dies in between, the old one lies
+    beside `path`, hidden, its name ending in ``.old``; if the new one cannot be moved, the old one
+    gets its name back.
+    """
+    if not path.exists():
+        complete.replace(path)
+        return
+    retired = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
+    path.replace(retired)
+    try:
+        complete.replace(path)
+    except OSError:
+        retired.replace(path)
+        raise
+    if retired.is_dir() and not retired.is_symlink():
+        shutil.rmtree(retired, ignore_errors=True)
+    else:
+        retired.unlink()

@@ -15,6 +15,7 @@ from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from tddfa_ros.core.atomic_file import put_in_place
 from tddfa_ros.core.bag import BagMessage
 from tddfa_ros.core.errors import MediaError
 
@@ -120,9 +121,7 @@ class BagCopy:
         if self._out.suffix:
             (self._folder / f"{self._folder.name}{self._out.suffix}").replace(self._out)
         else:
-            if self._out.exists():
-                shutil.rmtree(self._out)
-            self._folder.replace(self._out)
+            put_in_place(self._folder, self._out)
         shutil.rmtree(self._workplace)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tddfa_ros.core import model_set
+from tddfa_ros.core.atomic_file import put_in_place
 from tddfa_ros.core.errors import ModelSetError
 from tddfa_ros.core.face_model import FaceModel, face_model_arrays
 from tddfa_ros.core.folder_lock import locked
@@ -98,7 +99,6 @@ def _check_replaceable(out: Path) -> None:
 def _replacing_set(out: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `out` that takes its place on success."""
     temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
-    retired = temporary.with_suffix(".old")
     try:
         with locked(out.parent):
             _check_replaceable(out)
@@ -106,17 +106,12 @@ def _replacing_set(out: Path) -> Iterator[Path]:
         yield temporary
         with locked(out.parent):
             _check_replaceable(out)
-            if out.exists():
-                out.replace(retired)
-            temporary.replace(out)
+            put_in_place(temporary, out)
     except OSError as error:
         where = error.filename or out
         raise ModelSetError(f"{where}: cannot be written: {error.strerror or error}") from error
     finally:
-        if retired.exists() and not out.exists():
-            retired.replace(out)
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(retired, ignore_errors=True)
 
 
 def _npz(arrays: dict[str, np.ndarray]) -> bytes:

@@ -18,7 +18,7 @@ from tddfa_ros.core.motion import bounds_of
 from tddfa_ros.core.networks import Networks
 from tddfa_ros.core.pose import head_pose
 from tddfa_ros.core.search import BackgroundSearch, SearchResult
-from tddfa_ros.core.smooth import make_smoother
+from tddfa_ros.core.smooth import Smoother, make_smoother
 from tddfa_ros.core.stopwatch import Stopwatch
 from tddfa_ros.core.track import Tracker
 from tddfa_ros.core.types import Detections, Face, FrameResult, MorphableParams, TrackState
@@ -55,6 +55,7 @@ class FacePipeline:
         self._tracker = Tracker(config)
         self._frame_index = 0
         self._searched_ns: int | None = None
+        self._smoother: Smoother
         self.configure(config)
 
     def process(self, image_bgr: np.ndarray, stamp_ns: int) -> FrameResult:
@@ -149,15 +150,23 @@ class FacePipeline:
             return self.model.vertices(face.params, held=held)
         return self.model.vertices(face.params)
 
-    def configure(self, config: PipelineConfig) -> None:
-        """Take over settings; networks, and with them their thread counts, stay as loaded."""
+    def configure(self, config: PipelineConfig) -> list[FrameResult]:
+        """Take over settings; networks, and with them their thread counts, stay as loaded.
+
+        Returns
+        -------
+        The smoothed results that another way of smoothing still held back.
+        """
+        held_back: list[FrameResult] = []
         old = getattr(self, "_config", None)
         self._config = config
         self._tracker.configure(config)
         if old is None or old.hold_shape_frames != config.hold_shape_frames:
             self._hold = ShapeHold(config.hold_shape_frames, self.model.hold_shape)
         if old is None or _smoothing(old) != _smoothing(config):
+            held_back = [] if old is None else self._smoother.flush()
             self._smoother = make_smoother(config, self.model, head_pose)
+        return held_back
 
     def reset(self) -> None:
         """Forget all faces, filters and running searches."""

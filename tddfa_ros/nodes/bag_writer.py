@@ -17,7 +17,7 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from tddfa_ros.core.atomic_file import temporary_beside
+from tddfa_ros.core.atomic_file import put_in_place, temporary_beside
 from tddfa_ros.core.errors import MediaError
 from tddfa_ros.nodes.face_bytes import typestore_with_faces
 
@@ -90,7 +90,5 @@ class BagWriter:
             return
         self._writer.close()
         if self.message_count and not self._discarded:
-            if self.path.exists():
-                shutil.rmtree(self.path)
-            (self._workplace / self.path.name).replace(self.path)
+            put_in_place(self._workplace / self.path.name, self.path)
         shutil.rmtree(self._workplace)

@@ -105,7 +105,7 @@ class FaceWorker:
     def configure(self, configs: tuple[PipelineConfig, MetricConfig, FaceNodeConfig]) -> None:
         """Change settings between two images."""
         with self._pipeline_lock:
-            self._pipeline.configure(configs[0])
+            self._publish_smoothed(self._pipeline.configure(configs[0]))
             self._rectified = configs[1].image_rectified
             self._outputs.configure(configs)
 

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from tddfa_ros.core import model_set
+from tddfa_ros.core.atomic_file import put_in_place
 from tddfa_ros.core.errors import ModelSetError
 from tddfa_ros.core.face_model import FaceModel, face_model_arrays
 from tddfa_ros.core.model_description import (
@@ -209,13 +210,9 @@ def write(
             (part / name).write_bytes(data)
         (part / DESCRIPTION_FILE).write_text(dump_description(description), encoding="utf-8")
         model_set.load(part)
-        if out.exists():
-            if any(out.iterdir()) and not (out / DESCRIPTION_FILE).exists():
-                raise ModelSetError(f"{out} exists and is no model set; choose another folder")
-            retired = part.with_suffix(".old")
-            out.replace(retired)
-            shutil.rmtree(retired)
-        part.replace(out)
+        if out.exists() and any(out.iterdir()) and not (out / DESCRIPTION_FILE).exists():
+            raise ModelSetError(f"{out} exists and is no model set; choose another folder")
+        put_in_place(part, out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return model_set.load(out)

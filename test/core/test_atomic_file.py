@@ -1,6 +1,6 @@
 import pytest
 
-from tddfa_ros.core.atomic_file import replacing
+from tddfa_ros.core.atomic_file import put_in_place, replacing
 
 
 def test_content_appears_under_the_name_only_when_complete(tmp_path):
@@ -21,4 +21,39 @@ def test_failure_keeps_the_old_content_and_leaves_nothing_behind(tmp_path):
         temporary.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def folder(path, text):
+    path.mkdir()
+    (path / "file").write_text(text)
+    return path
+
+
+def test_a_folder_takes_the_place_of_another_whole(tmp_path):
+    path = tmp_path / "bag"
+    for text in ("first", "second"):
+        put_in_place(folder(tmp_path / "work", text), path)
+        assert (path / "file").read_text() == text
+        assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_replaces_a_file_and_a_link_but_not_what_the_link_leads_to(tmp_path):
+    target = folder(tmp_path / "target", "kept")
+    path = tmp_path / "bag"
+    path.symlink_to(target)
+    put_in_place(folder(tmp_path / "work", "first"), path)
+    assert (path / "file").read_text() == "first"
+    assert (target / "file").read_text() == "kept"
+    other = tmp_path / "other"
+    other.write_text("a file")
+    put_in_place(folder(tmp_path / "work", "second"), other)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bag", "other", "target"]
+
+
+def test_what_cannot_be_put_in_place_leaves_the_old_folder(tmp_path):
+    path = folder(tmp_path / "bag", "old")
+    with pytest.raises(FileNotFoundError):
+        put_in_place(tmp_path / "missing", path)
+    assert (path / "file").read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

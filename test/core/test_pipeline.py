@@ -151,3 +151,17 @@ def test_what_is_no_image_is_refused_and_the_next_image_is_served(make_pipeline,
     with pytest.raises(ImageError):
         pipeline.process(np.zeros((4, 4), np.uint8), 0)
     assert len(pipeline.process(obama[0][0], 0).faces) == 1
+
+
+def test_another_smoothing_gives_out_what_the_old_one_held_back(make_pipeline, obama):
+    window = {"smoothing": "window", "window_before": 1, "window_after": 2}
+    pipeline = make_pipeline(**window)
+    given = []
+    for image, stamp_ns in obama[:6]:
+        given += pipeline.smooth(pipeline.process(image, stamp_ns))
+    assert [result.frame_index for result in given] == [0, 1, 2, 3]
+    assert pipeline.configure(PipelineConfig(**window, max_faces=3)) == []
+    given += pipeline.configure(PipelineConfig(smoothing="none"))
+    for image, stamp_ns in obama[6:8]:
+        given += pipeline.smooth(pipeline.process(image, stamp_ns))
+    assert [result.frame_index for result in given] == list(range(8))
