@@ -6,6 +6,7 @@ import queue
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,8 @@ class Recipe:
 class TrainingError(TddfaError):
     """A training cannot go on."""
 
+
+_PARENT_CHECK_S = 2.0
 
 HELD_OUT_SEED = 2**40 + 7
 """No worker has this seed."""
@@ -263,7 +266,14 @@ def _work(kind: type[Training], rig_path: str, seed: int, recipe: Recipe, out: A
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     for batch in kind.produce(rig_path, seed, recipe):
-        out.put(batch)
+        while True:
+            # A training that was killed cannot end its workers: they look for themselves.
+            if not multiprocessing.parent_process().is_alive():
+                out.cancel_join_thread()
+                return
+            with suppress(queue.Full):
+                out.put(batch, timeout=_PARENT_CHECK_S)
+                break
 
 
 def optimizers_of(net: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:

@@ -1,6 +1,11 @@
 """The small recipe end to end: rig to trained networks to a model set that fits faces."""
 
+import contextlib
 import json
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,6 +64,44 @@ def test_a_few_seconds_train_export_and_resume(rig_path, tmp_path):
         torch.equal(a, b)
         for a, b in zip(first.net.parameters(), again.net.parameters(), strict=True)
     )
+
+
+def children_of(pid):
+    """Process ids and whole command lines of a process's children, as Linux has them."""
+    found = {}
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError):
+            if f"PPid:\t{pid}\n" in status.read_text():
+                found[int(status.parent.name)] = (status.parent / "cmdline").read_bytes()
+    return found
+
+
+def runs(pid):
+    """Whether a process is there and not only waiting to be reaped."""
+    with contextlib.suppress(OSError):
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads processes from /proc")
+@pytest.mark.timeout(300)
+def test_workers_of_a_killed_training_end_too(rig_path, tmp_path):
+    command = [sys.executable, "-m", "tddfa_ros.training", "train", "detector"]
+    options = ["--rig", rig_path, "--run", tmp_path, "--recipe", "small"]
+    training = subprocess.Popen([*command, *map(str, options)])
+    try:
+        workers = []
+        while not workers:
+            assert training.poll() is None
+            time.sleep(0.2)
+            workers = [k for k, line in children_of(training.pid).items() if b"spawn_main" in line]
+    finally:
+        training.kill()
+        training.wait()
+    end = time.monotonic() + 120
+    while any(runs(pid) for pid in workers):
+        assert time.monotonic() < end, f"still there: {workers}"
+        time.sleep(0.5)
 
 
 def test_errors_are_told_without_a_traceback(tmp_path, capsys):
