@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
-import os
 import re
 import shlex
 import subprocess
@@ -90,7 +89,7 @@ def test_topics_are_those_that_the_node_has():
         assert f'"{row}"' in sources, row
 
 
-def test_code_runs(tddfa_v2_set):
+def test_code_runs():
     (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -98,7 +97,6 @@ def test_code_runs(tddfa_v2_set):
         text=True,
         timeout=60,
         check=False,
-        env=os.environ | {"TDDFA_MODELS": str(tddfa_v2_set.parent)},
     )
     assert done.returncode == 0, done.stderr
     assert re.search(r"\(\d{4,}, 3\)", done.stdout), done.stdout
