@@ -47,6 +47,28 @@ def decoy(rng: np.random.Generator, picture: np.ndarray, near: list[Layers]) -> 
             cv2.circle(picture, spot, max(1, int(side * rng.uniform(0.02, 0.12))), dark, -1)
 
 
+def post(rng: np.random.Generator, picture: np.ndarray, boxes: list[np.ndarray]) -> None:
+    """Put something on a column where it touches no face: towers, bottles, lamps, chess men.
+
+    The people of the scenes are heads on columns too; what is on one must not do for a face.
+
+    Parameters
+    ----------
+    picture : (h, w, 3) float32 BGR, drawn into
+    boxes : of the faces, xyxy in its pixels
+    """
+    height, width = picture.shape[:2]
+    side = int(np.exp(rng.uniform(np.log(_SMALLEST), np.log(_LARGEST / 2))))
+    top, tall = _heap(rng, side, int(side * rng.uniform(0.6, 1))), side * rng.uniform(1, 6)
+    column = _heap(rng, int(tall), int(side * rng.uniform(0.2, 2)), turned=False)
+    x, y = (int(v) for v in rng.uniform(0, (width, height - side)))
+    parts = ((column, y + int(0.8 * side)), (top, y))
+    for (patch, cover), at in parts:
+        left = x - patch.shape[1] // 2
+        if _is_free(boxes, np.array([left, at, left + patch.shape[1], at + len(patch)])):
+            _paste(picture, patch * cover, cover, left, at)
+
+
 def collage(rng: np.random.Generator, picture: np.ndarray, boxes: list[np.ndarray]) -> None:
     """Lay a dense heap of small shapes, often mirror-symmetric, where it touches no face.
 
@@ -69,13 +91,7 @@ def collage(rng: np.random.Generator, picture: np.ndarray, boxes: list[np.ndarra
             below = box[3] + side / 2 + high * rng.uniform(0.1, 0.6)
             place = np.array([(box[0] + box[2]) / 2 + wide * rng.normal(0, 0.2), below])
         reach = 0.55 * side
-        free = all(
-            place[0] + reach < box[0]
-            or place[0] - reach > box[2]
-            or place[1] + reach < box[1]
-            or place[1] - reach > box[3]
-            for box in boxes
-        )
+        free = _is_free(boxes, np.concatenate([place - reach, place + reach]))
         if free and side >= _SMALLEST and place[1] < height:
             patch, cover = _heap(rng, int(side), int(side * rng.uniform(0.5, 1)))
             x, y = (place - np.array(cover.shape[1::-1]) / 2).astype(int)
@@ -83,9 +99,16 @@ def collage(rng: np.random.Generator, picture: np.ndarray, boxes: list[np.ndarra
             return
 
 
-def _heap(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """BGR (h, w, 3) and cover (h, w, 1) in [0, 1], turned by some degrees."""
-    if rng.random() < 0.3:
+def _is_free(boxes: list[np.ndarray], place: np.ndarray) -> bool:
+    """Whether xyxy bounds touch none of the boxes."""
+    return all((place[2:] < box[:2]).any() or (place[:2] > box[2:]).any() for box in boxes)
+
+
+def _heap(
+    rng: np.random.Generator, height: int, width: int, *, turned: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """BGR (h, w, 3) and cover (h, w, 1) in [0, 1]; turned by some degrees, or upright and full."""
+    if turned and rng.random() < 0.3:
         height, width = width, height
     # Drawn large and shrunk, so that edges are as soft as a camera's.
     tall, broad = 2 * height, 2 * width
@@ -107,7 +130,7 @@ def _heap(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray
         patch[:, broad - half :] = patch[:, :half][:, ::-1]
     patch *= 1 + rng.uniform(0, 0.4) * fractal(rng, tall, broad, (2, 4))
     cover = np.zeros((tall, broad), np.float32)
-    kind = rng.random()
+    kind = rng.random() if turned else 1
     if kind < 0.4:
         cv2.ellipse(cover, (broad // 2, tall // 2), (broad // 2, tall // 2), 0, 0, 360, 1, -1)
     elif kind < 0.7:
@@ -115,7 +138,8 @@ def _heap(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray
         cv2.fillConvexPoly(cover, cv2.convexHull(corners.astype(np.int32)), 1)
     else:
         cover[:] = 1
-    turn = cv2.getRotationMatrix2D((broad / 2, tall / 2), rng.normal(0, 15), 1)
+    angle = rng.normal(0, 15) if turned else 0.0
+    turn = cv2.getRotationMatrix2D((broad / 2, tall / 2), angle, 1)
     both = [cv2.warpAffine(a, turn, (broad, tall), flags=cv2.INTER_LINEAR) for a in (patch, cover)]
     patch, cover = (cv2.resize(a, (width, height), interpolation=cv2.INTER_AREA) for a in both)
     return patch, cover[..., None]

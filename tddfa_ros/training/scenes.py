@@ -18,6 +18,8 @@ _FAR_ROI_PX = 58.0
 _SMALLEST, _LARGEST = 20.0, 460.0
 """Larger side of a face's box, pixels."""
 _GROUND = 400
+_POST_SHARE = 0.4
+"""Of the decoys that are drawn beside the people."""
 _NEAR_FROM = 190.0
 """Faces this large are drawn from layers that show the head alone."""
 
@@ -83,7 +85,8 @@ class SceneSource:
             self._owed += 1 / self._reuse
             boxes = self._put(picture, size, boxes)
         for _ in range(rng.integers(0, 4)):
-            decoys.collage(rng, picture, boxes)
+            draw = decoys.post if rng.random() < _POST_SHARE else decoys.collage
+            draw(rng, picture, boxes)
         while self._owed >= 1:
             self._owed -= 1
             self._add_person()

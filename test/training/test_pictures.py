@@ -167,6 +167,8 @@ def test_decoys_are_drawn_and_collages_touch_no_face(rng):
         assert not (changed & inside).any()
         assert np.isfinite(picture).all()
         drawn.append(changed.mean())
+        decoys.post(rng, picture, boxes)
+        assert not ((np.abs(picture - 128).max(axis=2) > 1) & inside).any()
         decoys.decoy(rng, picture, [])
         assert (np.abs(picture - 128).max(axis=2) > 1).mean() > drawn[-1] * 0.5
     assert np.mean(np.array(drawn) > 0) > 0.7
