@@ -104,7 +104,9 @@ class FacePipeline:
         return self._result(image_hw, stamp_ns, faces, watch)
 
     def process_still(self, image_bgr: np.ndarray) -> FrameResult:
-        """Find and fit all faces of one picture, each in one pass from its box; follows nobody.
+        """Find and fit all faces of one picture; follows nobody.
+
+        Each is fitted from its box, then as often from its landmarks as the model set says.
 
         Parameters
         ----------
@@ -122,6 +124,8 @@ class FacePipeline:
             detections = self._networks.detect(image, self._frame_index, self._threshold)
         with watch("begin"):
             fits = self._fit(image, [self._roi_from_box(box) for box in detections.boxes_xyxy])
+            for _ in range(self.model_set.regressor.still_passes):
+                fits = self._fit_again(image, fits)
             for box, score, fit in zip(detections.boxes_xyxy, detections.scores, fits, strict=True):
                 if len(tracker.active) < self._config.max_faces:
                     tracker.add(box, float(score), fit, 0, image_hw)
@@ -205,6 +209,14 @@ class FacePipeline:
             else self._observe(image, params, float(confidence))
             for params, confidence, roi in zip(fits, confidences, rois, strict=True)
         ]
+
+    def _fit_again(
+        self, image: np.ndarray, fits: Sequence[Observation | None]
+    ) -> list[Observation | None]:
+        """Fit from the landmarks of the fits before; where that fails, those stay."""
+        seen = [fit for fit in fits if fit is not None]
+        again = iter(self._fit(image, [self._roi_from_landmarks(fit.landmarks) for fit in seen]))
+        return [None if fit is None else next(again) or fit for fit in fits]
 
     def _observe(
         self, image: np.ndarray, params: MorphableParams, confidence: float

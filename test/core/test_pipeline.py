@@ -1,10 +1,14 @@
 """The whole pipeline on real pictures: parity with 3DDFA_V2, repeatability, loss and return."""
 
+import itertools
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
 from tddfa_ros.core.config import PipelineConfig
+from tddfa_ros.core.crop import roi_from_landmarks
 from tddfa_ros.core.errors import ImageError
 from tddfa_ros.core.media import open_media, read_image
 from tddfa_ros.core.pipeline import FacePipeline
@@ -165,3 +169,18 @@ def test_another_smoothing_gives_out_what_the_old_one_held_back(make_pipeline, o
     for image, stamp_ns in obama[6:8]:
         given += pipeline.smooth(pipeline.process(image, stamp_ns))
     assert [result.frame_index for result in given] == list(range(8))
+
+
+def test_stills_are_fitted_again_from_their_landmarks_as_often_as_the_set_says(model_set, media):
+    image = read_image(media / "aflw2000_image00050.jpg")
+    results = []
+    for passes in range(3):
+        spec = replace(model_set.regressor, still_passes=passes)
+        pipeline = FacePipeline(replace(model_set, regressor=spec), PipelineConfig())
+        results.append(pipeline.process_still(image).faces[0])
+        pipeline.close()
+    for before, after in itertools.pairwise(results):
+        roi = roi_from_landmarks(before.landmarks, scale=model_set.regressor.roi_landmark_scale)
+        np.testing.assert_array_equal(after.params.roi_xyxy, roi.astype(np.float32))
+        np.testing.assert_array_equal(after.box_xyxy, before.box_xyxy)
+        assert not np.array_equal(after.landmarks, before.landmarks)
