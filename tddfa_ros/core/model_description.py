@@ -61,6 +61,8 @@ class RegressorSpec:
     roi_box_scale : side of the region around a detected box / half its (width + height)
     roi_box_shift_down : shift of that region's centre / half the box's (width + height)
     roi_landmark_scale : side of the region around landmarks / the larger side of their bounds
+    roi_whole_pixels : whether a fit's region is the one of whole pixels that the network saw;
+        otherwise it is the one asked for, up to half a pixel away, as in 3DDFA_V2
     still_passes : further fits, each from the landmarks before, of the faces of a still picture
     minimum_roi_area_px : square pixels; a track whose region is smaller is searched anew
     has_confidence : whether the network also gives a confidence
@@ -73,6 +75,7 @@ class RegressorSpec:
     roi_box_scale: float = 1.58
     roi_box_shift_down: float = 0.14
     roi_landmark_scale: float = 2.0**0.5
+    roi_whole_pixels: bool = False
     still_passes: int = 0
     minimum_roi_area_px: float = 2020.0
     has_confidence: bool = False
@@ -277,6 +280,7 @@ def _regressor_spec(section: _Section) -> RegressorSpec:
         roi_landmark_scale=section.number(
             "roi_landmark_scale", float, 0.1, 10, known.roi_landmark_scale
         ),
+        roi_whole_pixels=section.take("roi_whole_pixels", bool, known.roi_whole_pixels),
         still_passes=section.number("still_passes", int, 0, 10, known.still_passes),
         minimum_roi_area_px=section.number(
             "minimum_roi_area_px", float, 0, 1e9, known.minimum_roi_area_px

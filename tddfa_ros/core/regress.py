@@ -78,6 +78,8 @@ class Regressor:
         """
         image = require_bgr_image(image_bgr)
         rois = np.asarray(rois_xyxy).reshape(-1, 4)
+        if self._spec.roi_whole_pixels:
+            rois = np.round(rois)  # halves to the even one, as crop_into does
         fits: list[MorphableParams | None] = [None] * len(rois)
         confidences = np.full(len(rois), np.nan, np.float32)
         for start in range(0, len(rois), MAX_BATCH):

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -15,10 +16,10 @@ import numpy as np
 from tddfa_ros.core import model_set
 from tddfa_ros.core.errors import MediaError, TddfaError
 from tddfa_ros.core.release.mat_file import read_mat
-from tddfa_ros.training import embedded, evaluate, makehuman, makehuman_files
+from tddfa_ros.training import embedded, evaluate, makehuman, makehuman_files, together
 from tddfa_ros.training import rig as rig_file
 from tddfa_ros.training.curves import Curves
-from tddfa_ros.training.loop import Recipe
+from tddfa_ros.training.loop import Recipe, Training
 from tddfa_ros.training.train_detector import DetectorTraining
 from tddfa_ros.training.train_regressor import RegressorTraining
 
@@ -27,7 +28,7 @@ _SET = Path(__file__).resolve().parents[2] / "models" / "embedded"
 
 RECIPES = {
     "full": {
-        "regressor": Recipe(minutes=240, workers=1, batch=64),
+        "regressor": Recipe(minutes=240, processes=2, reuse=10.0, replay=30000),
         "detector": Recipe(minutes=180, workers=1, batch=24, replay=6000, pool=1200, held_out=128),
     },
     "small": {
@@ -61,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     length = train.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, help="wall time, in all resumptions together")
     length.add_argument("--examples", type=int, help="length in examples instead of minutes")
-    train.add_argument("--workers", type=int, help="processes that make pictures")
+    train.add_argument("--processes", type=int, help="that train together, one a core at most")
+    train.add_argument("--workers", type=int, help="that make pictures for one that trains")
     train.add_argument("--device", help="cpu or cuda")
     train.add_argument("--seed", type=int)
 
@@ -96,19 +98,27 @@ def _make(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    changes = ("minutes", "examples", "workers", "device", "seed")
+    changes = ("minutes", "examples", "processes", "workers", "device", "seed")
     recipe = RECIPES[options.recipe][options.network]
     if options.minutes is not None:
         recipe = dataclasses.replace(recipe, examples=None)
     given = {name: value for name in changes if (value := getattr(options, name)) is not None}
+    if options.device not in (None, "cpu"):
+        given.setdefault("processes", 1)  # one feeds a GPU, with workers that draw
     recipe = dataclasses.replace(recipe, **given)
     kind = {"regressor": RegressorTraining, "detector": DetectorTraining}[options.network]
-    kind(options.rig, options.run, recipe).run()
+    together.run(partial(_train_one, kind, options.rig, options.run, recipe), recipe.processes)
     curves = Curves(options.run / f"{options.network}.csv")
     columns = ["loss", *(("held_out_nme",) if options.network == "regressor" else ("heat", "box"))]
     curves.plot(options.run / f"{options.network}.png", columns)
     last = {name: float(values[-1]) for name, values in curves.read().items()}
     sys.stdout.write(f"{json.dumps(last)}\n")
+
+
+def _train_one(
+    kind: type[Training], rig: Path, folder: Path, recipe: Recipe, group: together.Group
+) -> None:
+    kind(rig, folder, recipe, group).run()
 
 
 def _export(options: argparse.Namespace) -> None:

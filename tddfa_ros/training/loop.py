@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import multiprocessing
 
-from tddfa_ros.core.errors import TddfaError
 from tddfa_ros.training import checkpoint
 from tddfa_ros.training.curves import Curves
 from tddfa_ros.training.muon import Muon
+from tddfa_ros.training.together import Group, TrainingError
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,9 @@ class Recipe:
     ----------
     minutes : wall time in all, over every resumption
     examples : length of the run instead of its minutes: as much training on any machine
-    workers : processes that make examples; 0 makes them in the training process
-    batch : examples a step
+    processes : that train together, see :mod:`together`; if several, each makes its own examples
+    workers : processes that make examples for one that trains; 0 makes them in it
+    batch : examples a step of each process
     rate : highest learning rate of AdamW
     muon_rate : highest learning rate of Muon, which has all convolutions but the first
     decay_share : last share of the run, over which the learning rate falls to a hundredth
@@ -44,6 +45,7 @@ class Recipe:
 
     minutes: float = 90.0
     examples: int | None = None
+    processes: int = 1
     workers: int = 1
     batch: int = 64
     rate: float = 2e-3
@@ -63,10 +65,8 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not 0 < value < np.inf:
                 raise TrainingError(f"{name} is {value}: a run's length is above 0")
-
-
-class TrainingError(TddfaError):
-    """A training cannot go on."""
+        if self.processes < 1:
+            raise TrainingError(f"processes is {self.processes}: one at least trains")
 
 
 _PARENT_CHECK_S = 2.0
@@ -112,7 +112,14 @@ class Training(ABC):
     columns: tuple[str, ...]
     """What :meth:`losses` returns beside the total, for the curves."""
 
-    def __init__(self, rig_path: str | Path, folder: str | Path, recipe: Recipe) -> None:
+    def __init__(
+        self,
+        rig_path: str | Path,
+        folder: str | Path,
+        recipe: Recipe,
+        group: Group | None = None,
+    ) -> None:
+        self.group = group or Group()
         self.folder, self.recipe, self.rig_path = Path(folder), recipe, str(rig_path)
         self.folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(recipe.seed)
@@ -125,6 +132,8 @@ class Training(ABC):
         self.curves = Curves(self.folder / f"{self.name}.csv")
         self._resume()
         self.prepare()
+        # All start from the same weights, but draw differently from here on.
+        torch.manual_seed(recipe.seed + self.seen + self.group.rank)
 
     @abstractmethod
     def make_net(self) -> torch.nn.Module:
@@ -164,6 +173,8 @@ class Training(ABC):
 
     def save(self) -> None:
         """Write the state so that a later run goes on from here."""
+        if not self.group.first:
+            return
         checkpoint.save(
             self.state_path,
             {
@@ -184,9 +195,14 @@ class Training(ABC):
             A worker process died.
         """
         recipe = self.recipe
-        rng = np.random.default_rng(recipe.seed + self.seen)
+        seed = recipe.seed + self.seen
+        if self.group.count > 1:
+            recipe = replace(recipe, workers=0)
+            sequence = np.random.SeedSequence([seed, self.group.rank])
+            seed = int(sequence.generate_state(1)[0])
+        rng = np.random.default_rng(seed)
         if not recipe.workers:
-            examples = self.produce(self.rig_path, recipe.seed + self.seen, recipe)
+            examples = self.produce(self.rig_path, seed, recipe)
             self._loop(feed(lambda _: next(examples), recipe, rng))
             return
         # Forked children of a process whose thread pools run would hang.
@@ -231,7 +247,7 @@ class Training(ABC):
     def _share_done(self) -> float:
         if self.recipe.examples is not None:
             return self.seen / self.recipe.examples
-        return self.elapsed / (60 * self.recipe.minutes)
+        return self.group.agree(self.elapsed / (60 * self.recipe.minutes))
 
     def step(self, batch: dict[str, torch.Tensor], factor: float) -> tuple[float, ...]:
         """One step at that share of the highest rates; returns what :meth:`losses` does."""
@@ -242,15 +258,18 @@ class Training(ABC):
         losses = self.losses(batch)
         self.net.zero_grad(set_to_none=True)
         losses[0].backward()
+        self.group.average_gradients(self.net)
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
         self.average.update(self.net)
-        self.seen += len(next(iter(batch.values())))
+        self.seen += len(next(iter(batch.values()))) * self.group.count
         return tuple(float(value.detach()) for value in losses)
 
     @torch.no_grad()
     def _report(self, rate: float, recent: list[tuple[float, ...]]) -> None:
+        if not self.group.first:
+            return
         means = np.mean(recent, axis=0)
         row: dict[str, Any] = {"seconds": round(self.elapsed, 1), "seen": self.seen, "rate": rate}
         names = ("loss", *self.columns)

@@ -106,7 +106,7 @@ def frame(
     if motion.blur_px > 0.2:
         picture = cv2.GaussianBlur(picture, (0, 0), motion.blur_px)
     if motion.noise:
-        noisy = picture + rng.normal(0, motion.noise, picture.shape)
+        noisy = picture + rng.standard_normal(picture.shape, np.float32) * np.float32(motion.noise)
         picture = np.clip(noisy, 0, 255).astype(np.uint8)
     return picture, moved_points(points, motion, centre)
 

@@ -350,18 +350,23 @@ def openness(
 
 
 def spread_points(rig: Rig, count: int) -> np.ndarray:
-    """(count,) vertices of the face, as far apart as can be: farthest-point sampling."""
+    """(count,) vertices of the face, as far apart as can be: farthest-point sampling.
+
+    The second half are the mirror images of the first, which are of the subject's left; the middle
+    of the face has landmarks.
+    """
     at_landmarks = rig.landmarks.of(rig.mean)
     low, high = at_landmarks.min(axis=0), at_landmarks.max(axis=0)
     skin = np.unique(split_quads(rig.quads[rig.sheet & (rig.material == SKIN)]))
     at = rig.mean[skin]
     inside = (at >= low - 0.004).all(axis=1) & (at[:, 1] <= high[1] + 0.045)
-    inside &= np.abs(at[:, 0]) < 0.073
+    inside &= (at[:, 0] > 0.003) & (at[:, 0] < 0.073)
     candidates = skin[inside]
     at = rig.mean[candidates]
     chosen = [int(at[:, 2].argmax())]
     distance = np.linalg.norm(at - at[chosen[0]], axis=1)
-    for _ in range(count - 1):
+    for _ in range(count // 2 - 1):
         chosen.append(int(distance.argmax()))
         distance = np.minimum(distance, np.linalg.norm(at - at[chosen[-1]], axis=1))
-    return candidates[chosen].astype(np.int32)
+    half = candidates[chosen]
+    return np.concatenate([half, rig.mirror[half]]).astype(np.int32)

@@ -13,6 +13,7 @@ from tddfa_ros.training import rig as rig_file
 from tddfa_ros.training.crops import DENSE_POINTS, Batch, CropSource
 from tddfa_ros.training.fitting import FitLoss, PointModel, decode
 from tddfa_ros.training.loop import HELD_OUT_SEED, Recipe, Training
+from tddfa_ros.training.mirror import Mirror
 from tddfa_ros.training.networks import RegressorNet
 from tddfa_ros.training.rig import MODEL_SHAPES, Rig
 from tddfa_ros.training.sight import spread_points
@@ -39,6 +40,7 @@ class RegressorTraining(Training):
         dense = spread_points(rig, DENSE_POINTS)
         self.points = PointModel(rig, dense, EXPRESSIONS).to(self.device)
         self.loss = FitLoss(68 + DENSE_POINTS).to(self.device)
+        self.mirror = Mirror(rig, dense, EXPRESSIONS).to(self.device)
         self._held_out = held_out(rig, self.folder, self.recipe.held_out)
 
     @staticmethod
@@ -50,7 +52,8 @@ class RegressorTraining(Training):
 
     def losses(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """Total, landmark error in percent, closure, expression, face and stability loss."""
-        batch, rows = self._with_next_frames(batch)
+        mirrored = torch.rand(len(batch["crops"]), device=self.device) < 0.5
+        batch, rows = self._with_next_frames(self.mirror(batch, mirrored))
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             outputs = self.net(batch["crops"])
         fit = decode(outputs.float(), MODEL_SHAPES, EXPRESSIONS)

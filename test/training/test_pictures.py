@@ -122,6 +122,7 @@ def test_spread_points_keep_their_distance(rig):
     distance = np.linalg.norm(at[:, None] - at[None], axis=2) + np.eye(60)
     assert distance.min() > 0.006
     assert len(set(chosen)) == 60
+    assert set(rig.mirror[chosen]) == set(chosen)
 
 
 def test_angles_compose_as_said():

@@ -1,0 +1,67 @@
+"""Crops as they look in a mirror: half as many pictures need to be drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from tddfa_ros.training.crops import CROP
+from tddfa_ros.training.landmarks import MIRROR_68
+from tddfa_ros.training.rig import MODEL_SHAPES, Rig
+
+_IN_MIRROR = (-1.0, 1.0, 1.0)
+
+
+class Mirror(nn.Module):
+    """Mirrors crops together with their truth.
+
+    Parameters
+    ----------
+    rig : whose components are mirror-symmetric or the opposite of their mirror images
+    dense_points : vertices behind the landmarks in the truth; each one's mirror image is among them
+    expressions : number of leading expression components in the truth
+    """
+
+    def __init__(self, rig: Rig, dense_points: np.ndarray, expressions: int) -> None:
+        super().__init__()
+        row = {int(vertex): k for k, vertex in enumerate(dense_points)}
+        dense = [68 + row[int(rig.mirror[vertex])] for vertex in dense_points]
+        self.register_buffer("points", torch.tensor([*MIRROR_68, *dense]))
+        basis = rig.shape_basis[:MODEL_SHAPES]
+        turned = basis[:, rig.mirror] * np.array(_IN_MIRROR, np.float32)
+        signs = np.sign((basis * turned).sum(axis=(1, 2)))
+        self.register_buffer("signs", torch.from_numpy(signs.astype(np.float32)))
+        names = [str(name) for name in rig.expression_names[:expressions]]
+        other = [names.index(_other_side(name)) for name in names]
+        self.register_buffer("expressions", torch.tensor(other))
+        axes = torch.tensor(_IN_MIRROR)
+        self.register_buffer("axes", axes)
+        self.register_buffer("axes_pair", axes[:, None] * axes)
+
+    def forward(
+        self, batch: dict[str, torch.Tensor], rows: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """The batch, arrays as in :class:`crops.Batch`, with `rows` (b,) bool of it mirrored."""
+        points = batch["points"][:, self.points] * self.axes
+        # Pixels are counted from the middle of the first: it becomes the middle of the last.
+        points = points + self.axes.new_tensor([CROP - 1, 0, 0])
+        seen = {
+            "crops": batch["crops"].flip(2),
+            "points": points,
+            "rotation": batch["rotation"] * self.axes_pair,
+            "shape": batch["shape"] * self.signs,
+            "expression": batch["expression"][:, self.expressions],
+        }
+        chosen = {
+            name: torch.where(rows.view(-1, *[1] * (value.ndim - 1)), value, batch[name])
+            for name, value in seen.items()
+        }
+        return batch | chosen
+
+
+def _other_side(name: str) -> str:
+    for side, other in (("_left", "_right"), ("_right", "_left")):
+        if name.endswith(side):
+            return name.removesuffix(side) + other
+    return name
