@@ -123,6 +123,14 @@ class PipelineConfig(CheckedConfig):
         maximum=1.0,
         runtime=True,
     )
+    mirrored_fits: str = option(
+        "stills",
+        "Which faces are also fitted in their mirror image, for the mean of both, which errs and "
+        "trembles less at twice the regressor's time: stills; always; never. No effect if the face "
+        "model is not symmetric.",
+        choices=("stills", "always", "never"),
+        runtime=True,
+    )
     lost_timeout_s: float = option(
         2.0,
         "Seconds of image time for which a lost face can return under its old id.",

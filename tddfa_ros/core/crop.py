@@ -13,7 +13,9 @@ from tddfa_ros.core.patch import crop_into
 __all__ = ["crop_into", "roi_from_box", "roi_from_landmarks"]
 
 
-def roi_from_box(box_xyxy: np.ndarray, *, scale: float, shift_down: float) -> np.ndarray:
+def roi_from_box(
+    box_xyxy: np.ndarray, *, scale: float, shift_down: float, whole_pixels: bool = False
+) -> np.ndarray:
     """Square region around a detected face.
 
     With o the mean of the box's width and height, its side is ``int(scale * o)``, its centre that
@@ -22,7 +24,7 @@ def roi_from_box(box_xyxy: np.ndarray, *, scale: float, shift_down: float) -> np
     Parameters
     ----------
     box_xyxy : (..., 4), pixels
-    scale, shift_down : of the regressor of the model set
+    scale, shift_down, whole_pixels : of the regressor of the model set
 
     Returns
     -------
@@ -37,10 +39,13 @@ def roi_from_box(box_xyxy: np.ndarray, *, scale: float, shift_down: float) -> np
         side = np.trunc(mean_side * scale)
         x = right - width.astype(np.float64) / 2 - side / 2
         y = bottom - height.astype(np.float64) / 2 + mean_side * shift_down - side / 2
-        return np.stack([x, y, x + side, y + side], axis=-1).astype(np.float32)
+        roi = np.stack([x, y, x + side, y + side], axis=-1).astype(np.float32)
+    return np.round(roi) if whole_pixels else roi
 
 
-def roi_from_landmarks(landmarks: np.ndarray, *, scale: float) -> np.ndarray:
+def roi_from_landmarks(
+    landmarks: np.ndarray, *, scale: float, whole_pixels: bool = False
+) -> np.ndarray:
     """Square region around the landmarks of a face.
 
     Its centre is that of the points' bounds, its side `scale` times the larger side of these.
@@ -48,7 +53,7 @@ def roi_from_landmarks(landmarks: np.ndarray, *, scale: float) -> np.ndarray:
     Parameters
     ----------
     landmarks : (..., k, 2 or more): x, y first, pixels
-    scale : of the regressor of the model set
+    scale, whole_pixels : of the regressor of the model set
 
     Returns
     -------
@@ -58,4 +63,5 @@ def roi_from_landmarks(landmarks: np.ndarray, *, scale: float) -> np.ndarray:
     low, high = points.min(axis=-2), points.max(axis=-2)
     centre = (low + high) / 2
     half = (high - low).max(axis=-1, keepdims=True) * (scale / 2)
-    return np.concatenate([centre - half, centre + half], axis=-1).astype(np.float32)
+    roi = np.concatenate([centre - half, centre + half], axis=-1).astype(np.float32)
+    return np.round(roi) if whole_pixels else roi

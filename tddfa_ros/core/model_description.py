@@ -61,8 +61,8 @@ class RegressorSpec:
     roi_box_scale : side of the region around a detected box / half its (width + height)
     roi_box_shift_down : shift of that region's centre / half the box's (width + height)
     roi_landmark_scale : side of the region around landmarks / the larger side of their bounds
-    roi_whole_pixels : whether a fit's region is the one of whole pixels that the network saw;
-        otherwise it is the one asked for, up to half a pixel away, as in 3DDFA_V2
+    roi_whole_pixels : whether regions are of whole pixels; otherwise, as in 3DDFA_V2, what is cut
+        out lies up to half a pixel from the region that the fit refers to
     still_passes : further fits, each from the landmarks before, of the faces of a still picture
     minimum_roi_area_px : square pixels; a track whose region is smaller is searched anew
     has_confidence : whether the network also gives a confidence

@@ -207,7 +207,9 @@ class JournaledNetworks(Networks):
             self._journal.note_search(frame_index, found)
         return found
 
-    def regress(self, image_bgr: np.ndarray, frame_index: int, rois_xyxy: np.ndarray) -> Fits:
+    def regress(
+        self, image_bgr: np.ndarray, frame_index: int, rois_xyxy: np.ndarray, *, mirrored: bool
+    ) -> Fits:
         """Fit faces, or remember the fits.
 
         Raises
@@ -217,7 +219,9 @@ class JournaledNetworks(Networks):
         """
         if frame_index < len(self._fits):
             return self._remembered(frame_index, rois_xyxy)
-        params, confidences = self._networks.regress(image_bgr, frame_index, rois_xyxy)
+        params, confidences = self._networks.regress(
+            image_bgr, frame_index, rois_xyxy, mirrored=mirrored
+        )
         width = next((len(p.vector) for p in params if p is not None), 0)
         vectors = np.full((len(params), width), np.nan, np.float32)
         for row, fit in enumerate(params):

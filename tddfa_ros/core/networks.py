@@ -35,6 +35,8 @@ class Networks:
         """Find faces; see :meth:`tddfa_ros.core.detect.Detector.detect`."""
         return self._detector.detect(image_bgr, threshold)
 
-    def regress(self, image_bgr: np.ndarray, frame_index: int, rois_xyxy: np.ndarray) -> Fits:
+    def regress(
+        self, image_bgr: np.ndarray, frame_index: int, rois_xyxy: np.ndarray, *, mirrored: bool
+    ) -> Fits:
         """Fit faces; see :meth:`tddfa_ros.core.regress.Regressor.regress`."""
-        return self._regressor.regress(image_bgr, rois_xyxy)
+        return self._regressor.regress(image_bgr, rois_xyxy, mirrored=mirrored)

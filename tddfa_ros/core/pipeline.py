@@ -80,7 +80,8 @@ class FacePipeline:
         # Follow every known face from its landmarks in the image before, all in one batch.
         with watch("follow"):
             rois = [self._roi_from_landmarks(t.observation.landmarks) for t in tracker.active]
-            fits = self._fit(image, rois, self.model_set.regressor.minimum_roi_area_px)
+            least = self.model_set.regressor.minimum_roi_area_px
+            fits = self._fit(image, rois, least_area_px=least)
             tracker.update(fits, stamp_ns, image_hw)
         # Search at once while nobody is followed; else take up what was searched in between.
         with watch("detect"):
@@ -123,7 +124,8 @@ class FacePipeline:
         with watch("detect"):
             detections = self._networks.detect(image, self._frame_index, self._threshold)
         with watch("begin"):
-            fits = self._fit(image, [self._roi_from_box(box) for box in detections.boxes_xyxy])
+            rois = [self._roi_from_box(box) for box in detections.boxes_xyxy]
+            fits = self._fit(image, rois, still=True)
             for _ in range(self.model_set.regressor.still_passes):
                 fits = self._fit_again(image, fits)
             for box, score, fit in zip(detections.boxes_xyxy, detections.scores, fits, strict=True):
@@ -192,17 +194,33 @@ class FacePipeline:
 
     def _roi_from_box(self, box_xyxy: np.ndarray) -> np.ndarray:
         spec = self.model_set.regressor
-        return roi_from_box(box_xyxy, scale=spec.roi_box_scale, shift_down=spec.roi_box_shift_down)
+        return roi_from_box(
+            box_xyxy,
+            scale=spec.roi_box_scale,
+            shift_down=spec.roi_box_shift_down,
+            whole_pixels=spec.roi_whole_pixels,
+        )
 
     def _roi_from_landmarks(self, landmarks: np.ndarray) -> np.ndarray:
-        return roi_from_landmarks(landmarks, scale=self.model_set.regressor.roi_landmark_scale)
+        spec = self.model_set.regressor
+        return roi_from_landmarks(
+            landmarks, scale=spec.roi_landmark_scale, whole_pixels=spec.roi_whole_pixels
+        )
 
     def _fit(
-        self, image: np.ndarray, rois: Sequence[np.ndarray], least_area_px: float = 0.0
+        self,
+        image: np.ndarray,
+        rois: Sequence[np.ndarray],
+        *,
+        least_area_px: float = 0.0,
+        still: bool = False,
     ) -> list[Observation | None]:
         if not rois:
             return []
-        fits, confidences = self._networks.regress(image, self._frame_index, np.stack(rois))
+        mirrored = self._config.mirrored_fits in (("always", "stills") if still else ("always",))
+        fits, confidences = self._networks.regress(
+            image, self._frame_index, np.stack(rois), mirrored=mirrored
+        )
         return [
             None
             if params is None or np.prod(roi[2:] - roi[:2]) < least_area_px
@@ -213,9 +231,10 @@ class FacePipeline:
     def _fit_again(
         self, image: np.ndarray, fits: Sequence[Observation | None]
     ) -> list[Observation | None]:
-        """Fit from the landmarks of the fits before; where that fails, those stay."""
+        """Fit a still's faces from their landmarks; where that fails, the fits before stay."""
         seen = [fit for fit in fits if fit is not None]
-        again = iter(self._fit(image, [self._roi_from_landmarks(fit.landmarks) for fit in seen]))
+        rois = [self._roi_from_landmarks(fit.landmarks) for fit in seen]
+        again = iter(self._fit(image, rois, still=True))
         return [None if fit is None else next(again) or fit for fit in fits]
 
     def _observe(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
 from tddfa_ros.core.image import require_bgr_image
+from tddfa_ros.core.mirror import ParameterMirror
 from tddfa_ros.core.model_set import ModelSet
 from tddfa_ros.core.onnx_session import OnnxSession, TensorSpec
 from tddfa_ros.core.patch import crop_into
@@ -41,6 +42,7 @@ class Regressor:
 
     def __init__(self, model_set: ModelSet, *, threads: int) -> None:
         self._spec = spec = model_set.regressor
+        self._face_model = model_set.face_model
         count = _CAMERA_COUNT + spec.shape_count + spec.expression_count
         outputs = {"params": TensorSpec("float32", (None, count))}
         if spec.has_confidence:
@@ -54,8 +56,12 @@ class Regressor:
         self._many = self._few if threads == 1 else open_session(threads=threads)
         self._crops = np.empty((MAX_BATCH, size, size, 3), np.uint8)
 
+    @cached_property
+    def _mirror(self) -> ParameterMirror | None:
+        return ParameterMirror.of(self._face_model)
+
     def regress(
-        self, image_bgr: np.ndarray, rois_xyxy: np.ndarray
+        self, image_bgr: np.ndarray, rois_xyxy: np.ndarray, *, mirrored: bool = False
     ) -> tuple[tuple[MorphableParams | None, ...], np.ndarray]:
         """Fit the face in each region.
 
@@ -63,6 +69,8 @@ class Regressor:
         ----------
         image_bgr : (height, width, 3) uint8
         rois_xyxy : (n, 4), pixels
+        mirrored : also fit each region as a mirror shows it, and give the mean of both; nothing
+            changes if the face model is not symmetric
 
         Returns
         -------
@@ -78,29 +86,37 @@ class Regressor:
         """
         image = require_bgr_image(image_bgr)
         rois = np.asarray(rois_xyxy).reshape(-1, 4)
-        if self._spec.roi_whole_pixels:
-            rois = np.round(rois)  # halves to the even one, as crop_into does
         fits: list[MorphableParams | None] = [None] * len(rois)
         confidences = np.full(len(rois), np.nan, np.float32)
-        for start in range(0, len(rois), MAX_BATCH):
+        mirror = self._mirror if mirrored else None
+        most = MAX_BATCH if mirror is None else MAX_BATCH // 2
+        for start in range(0, len(rois), most):
             batch: list[int] = []
-            for index in range(start, min(start + MAX_BATCH, len(rois))):
+            for index in range(start, min(start + most, len(rois))):
                 if crop_into(image, rois[index], self._crops[len(batch)]):
                     batch.append(index)
             if batch:
-                self._fit(rois, batch, fits, confidences)
+                self._fit(rois, batch, mirror, fits, confidences)
         return tuple(fits), confidences
 
     def _fit(
         self,
         rois: np.ndarray,
         batch: list[int],
+        mirror: ParameterMirror | None,
         fits: list[MorphableParams | None],
         confidences: np.ndarray,
     ) -> None:
         spec = self._spec
-        session = self._few if len(batch) < THREADED_BATCH else self._many
-        vectors, *rest = session.run({"crops": self._crops[: len(batch)]})
+        if mirror is None:
+            vectors, *rest = self._run(len(batch))
+        else:
+            count = len(batch)
+            self._crops[count : 2 * count] = self._crops[:count, :, ::-1]
+            both, *rest = self._run(2 * count)
+            ratio = (rois[batch, 2] - rois[batch, 0]) / spec.input_size
+            vectors = (both[:count] + mirror.undo(both[count:], spec.input_size, ratio)) / 2
+            rest = [(values[:count] + values[count:]) / 2 for values in rest]
         finite = np.isfinite(vectors).all(axis=1)
         for row, index in enumerate(batch):
             if finite[row]:
@@ -109,3 +125,7 @@ class Regressor:
                 )
                 if rest:
                     confidences[index] = rest[0][row]
+
+    def _run(self, count: int) -> tuple[np.ndarray, ...]:
+        session = self._few if count < THREADED_BATCH else self._many
+        return session.run({"crops": self._crops[:count]})

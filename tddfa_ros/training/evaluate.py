@@ -43,17 +43,23 @@ def bounds(points: np.ndarray) -> np.ndarray:
 
 
 class Fitter:
-    """The stages of a model set, one after the other, without tracking."""
+    """The stages of a model set, one after the other, without tracking.
 
-    def __init__(self, model_set: ModelSet) -> None:
+    Parameters
+    ----------
+    mirrored : fit as the pipeline fits stills, with the mirror image
+    """
+
+    def __init__(self, model_set: ModelSet, *, mirrored: bool = False) -> None:
         self._spec = model_set.regressor
+        self._mirrored = mirrored
         self.detector = Detector(model_set, threads=1)
         self._regressor = Regressor(model_set, threads=1)
         self.model = MorphableModel(model_set.face_model)
 
     def fit(self, image: np.ndarray, roi: np.ndarray) -> tuple[MorphableParams, np.ndarray]:
         """Parameters, and landmarks (68, 3) in the image, from one region."""
-        (params,), _ = self._regressor.regress(image, roi[None])
+        (params,), _ = self._regressor.regress(image, roi[None], mirrored=self._mirrored)
         return params, self.model.landmarks(params)
 
     def from_box(
@@ -61,7 +67,12 @@ class Fitter:
     ) -> tuple[MorphableParams, np.ndarray]:
         """Fit from a detected box, then `passes` times from the landmarks."""
         spec = self._spec
-        roi = roi_from_box(box, scale=spec.roi_box_scale, shift_down=spec.roi_box_shift_down)
+        roi = roi_from_box(
+            box,
+            scale=spec.roi_box_scale,
+            shift_down=spec.roi_box_shift_down,
+            whole_pixels=spec.roi_whole_pixels,
+        )
         params, landmarks = self.fit(image, roi)
         for _ in range(passes):
             params, landmarks = self.from_landmarks(image, landmarks)
@@ -71,7 +82,11 @@ class Fitter:
         self, image: np.ndarray, landmarks: np.ndarray
     ) -> tuple[MorphableParams, np.ndarray]:
         """Fit from the region that landmarks span."""
-        return self.fit(image, roi_from_landmarks(landmarks, scale=self._spec.roi_landmark_scale))
+        spec = self._spec
+        roi = roi_from_landmarks(
+            landmarks, scale=spec.roi_landmark_scale, whole_pixels=spec.roi_whole_pixels
+        )
+        return self.fit(image, roi)
 
 
 def photos(fitter: Fitter, items: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:

@@ -91,6 +91,26 @@ def test_rois_of_many_faces_are_those_of_each():
         np.testing.assert_array_equal(roi, roi_from_landmarks(face, **V2_LANDMARKS))
 
 
+def test_whole_pixels_are_those_that_are_cut_out():
+    """The image holds its own coordinates, so the crop tells which region it shows."""
+    columns = np.broadcast_to(np.arange(250, dtype=np.uint8), (250, 250))
+    image = np.dstack([columns, columns.T, columns])
+    face = np.float32([[60.3, 70.6], [160.9, 150.2]])
+    for roi in (
+        roi_from_landmarks(face, scale=1.0, whole_pixels=True),
+        roi_from_box(face.ravel(), scale=1.0, shift_down=0.1, whole_pixels=True),
+    ):
+        np.testing.assert_array_equal(roi, np.rint(roi))
+        left, top, right, bottom = roi.astype(int)
+        out = np.empty((bottom - top, right - left, 3), np.uint8)
+        assert crop_into(image, roi, out)
+        assert out[0, 0, :2].tolist() == [left, top]
+        assert out[-1, -1, :2].tolist() == [right - 1, bottom - 1]
+    exact = roi_from_landmarks(face, scale=1.0)
+    whole = roi_from_landmarks(face, scale=1.0, whole_pixels=True)
+    assert 0 < np.abs(exact - whole).max() <= 0.5
+
+
 def test_rois_of_the_reference(golden):
     found = 0
     for path in sorted(golden.glob("*.npz")):

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tddfa_ros.core import model_set as model_sets
 from tddfa_ros.core.config import PipelineConfig
 from tddfa_ros.core.crop import roi_from_landmarks
 from tddfa_ros.core.errors import ImageError
@@ -180,7 +181,37 @@ def test_stills_are_fitted_again_from_their_landmarks_as_often_as_the_set_says(m
         results.append(pipeline.process_still(image).faces[0])
         pipeline.close()
     for before, after in itertools.pairwise(results):
-        roi = roi_from_landmarks(before.landmarks, scale=model_set.regressor.roi_landmark_scale)
+        spec = model_set.regressor
+        roi = roi_from_landmarks(
+            before.landmarks, scale=spec.roi_landmark_scale, whole_pixels=spec.roi_whole_pixels
+        )
         np.testing.assert_array_equal(after.params.roi_xyxy, roi.astype(np.float32))
         np.testing.assert_array_equal(after.box_xyxy, before.box_xyxy)
         assert not np.array_equal(after.landmarks, before.landmarks)
+
+
+def test_the_setting_says_which_faces_are_fitted_in_the_mirror_too(repository, astronaut):
+    embedded = model_sets.load(repository / "models" / "embedded")
+    stills, streams = {}, {}
+    for which in ("never", "stills", "always"):
+        pipeline = FacePipeline(embedded, PipelineConfig(mirrored_fits=which))
+        (still,) = pipeline.process_still(astronaut).faces
+        (followed,) = pipeline.process(astronaut, 0).faces
+        stills[which], streams[which] = still.params.vector, followed.params.vector
+        pipeline.close()
+    np.testing.assert_array_equal(stills["stills"], stills["always"])
+    np.testing.assert_array_equal(streams["never"], streams["stills"])
+    for vectors, other in ((stills, "never"), (streams, "stills")):
+        change = np.abs(vectors["always"] - vectors[other])
+        assert 0.01 < change.max() < 100
+
+
+def test_mirrored_fits_change_while_running(repository, astronaut):
+    embedded = model_sets.load(repository / "models" / "embedded")
+    pipeline = FacePipeline(embedded, PipelineConfig())
+    once = pipeline.process(astronaut, 0).faces[0].params
+    pipeline.configure(PipelineConfig(mirrored_fits="always"))
+    again = pipeline.process(astronaut, 40_000_000).faces[0].params
+    np.testing.assert_array_equal(again.roi_xyxy, np.rint(again.roi_xyxy))
+    assert not np.array_equal(once.vector, again.vector)
+    pipeline.close()

@@ -1,7 +1,5 @@
 """From regions to parameters, in one batch."""
 
-import dataclasses
-
 import cv2
 import numpy as np
 import pytest
@@ -193,20 +191,6 @@ def test_it_sees_what_crop_gives(tmp_path):
     (fit,), confidence = regressor.regress(image, roi[None])
     assert fit.vector[0] == pytest.approx(crop[..., 0].mean(), rel=1e-4)
     assert confidence[0] == pytest.approx(crop[..., 1].mean(), rel=1e-4)
-
-
-def test_a_region_of_whole_pixels_is_the_one_that_was_cut_out(tmp_path):
-    plain = mean_regressor_set(tmp_path, confidence=True)
-    spec = dataclasses.replace(plain.regressor, roi_whole_pixels=True)
-    asked = np.float32([[10.5, 11.5, 41.4, 42.6], [10.0, 12.0, 41.0, 43.0]])
-    image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
-    for model_set, regions in (
-        (plain, asked),
-        (dataclasses.replace(plain, regressor=spec), asked[[1, 1]]),
-    ):
-        fits, _ = Regressor(model_set, threads=1).regress(image, asked)
-        np.testing.assert_array_equal([fit.roi_xyxy for fit in fits], regions)
-        np.testing.assert_array_equal(fits[0].vector, fits[1].vector)
 
 
 def parameter_std(release_folder):
