@@ -33,7 +33,8 @@ class ParameterMirror:
         """
         if face_model.symmetry is None:
             return None
-        order, signs = [], []
+        order: list[int] = []
+        signs: list[float] = []
         for basis in (face_model.shape_basis, face_model.expression_basis):
             here = basis.reshape(len(basis), -1)
             there = basis[:, face_model.symmetry] * np.array([-1, 1, 1], np.float32)
@@ -46,9 +47,9 @@ class ParameterMirror:
             found = likeness[np.arange(len(basis)), source]
             if (np.abs(found) < _LEAST_LIKENESS).any():
                 return None
-            order.append(source + sum(map(len, order)))
-            signs.append(np.sign(found))
-        return cls(np.concatenate(order), np.concatenate(signs))
+            order += (len(order) + source).tolist()
+            signs += np.sign(found).tolist()
+        return cls(np.array(order), np.array(signs))
 
     def undo(self, vectors: np.ndarray, input_size: int, image_px_per_px: np.ndarray) -> np.ndarray:
         """Turn fits of mirrored crops into fits of the crops.
