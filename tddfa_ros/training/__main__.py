@@ -28,7 +28,7 @@ _SET = Path(__file__).resolve().parents[2] / "models" / "embedded"
 
 RECIPES = {
     "full": {
-        "regressor": Recipe(minutes=240, processes=2, reuse=10.0, replay=30000),
+        "regressor": Recipe(minutes=240, processes=2, reuse=5.0, replay=30000),
         "detector": Recipe(minutes=180, workers=1, batch=24, replay=6000, pool=1200, held_out=128),
     },
     "small": {
@@ -130,11 +130,15 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    fitter = evaluate.Fitter(model_set.load(options.set))
+    loaded = model_set.load(options.set)
+    once, mirrored = (evaluate.Fitter(loaded, mirrored=both) for both in (False, True))
     rig = rig_file.load(options.set / embedded.RIG_FILE)
-    figures = {"synthetic": evaluate.synthetic(fitter, rig, options.synthetic)}
+    figures = {
+        "synthetic": evaluate.synthetic(once, rig, options.synthetic),
+        "synthetic_mirrored": evaluate.synthetic(mirrored, rig, options.synthetic),
+    }
     if options.photos:
-        figures["photos"] = evaluate.photos(fitter, _annotated(options.photos))
+        figures["photos_mirrored"] = evaluate.photos(mirrored, _annotated(options.photos))
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
 
 

@@ -15,11 +15,12 @@ from tddfa_ros.training.fitting import FitLoss, PointModel, decode
 from tddfa_ros.training.loop import HELD_OUT_SEED, Recipe, Training
 from tddfa_ros.training.mirror import Mirror
 from tddfa_ros.training.networks import RegressorNet
+from tddfa_ros.training.retake import retake
 from tddfa_ros.training.rig import MODEL_SHAPES, Rig
 from tddfa_ros.training.sight import spread_points
 
 EXPRESSIONS = len(expressions.REGRESSED)
-STABILITY_WEIGHT, CLIP_SHARE = 1.0, 0.25
+STABILITY_WEIGHT, CLIP_SHARE = 1.5, 0.25
 """Of the stability loss, and of the crops that become clips of two images for it."""
 _SHOWN = ("jaw_open", "blink_left")
 
@@ -52,8 +53,7 @@ class RegressorTraining(Training):
 
     def losses(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """Total, landmark error in percent, closure, expression, face and stability loss."""
-        mirrored = torch.rand(len(batch["crops"]), device=self.device) < 0.5
-        batch, rows = self._with_next_frames(self.mirror(batch, mirrored))
+        batch, rows = self._with_next_frames(self._seen_anew(batch))
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             outputs = self.net(batch["crops"])
         fit = decode(outputs.float(), MODEL_SHAPES, EXPRESSIONS)
@@ -66,6 +66,14 @@ class RegressorTraining(Training):
         stability = short_video.stability_loss(*pairs)
         total = loss.total + STABILITY_WEIGHT * stability
         return total, loss.nme, loss.closure, loss.expression, loss.face, stability.detach()
+
+    def _seen_anew(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The batch as further pictures of the same faces, half of them in a mirror."""
+        rng = np.random.default_rng([self.seen, self.group.rank])
+        taken = retake(rng, batch["crops"].cpu().numpy(), batch["points"].cpu().numpy())
+        pair = (torch.from_numpy(value).to(self.device) for value in taken)
+        mirrored = torch.rand(len(batch["crops"]), device=self.device) < 0.5
+        return self.mirror(batch | dict(zip(("crops", "points"), pair, strict=True)), mirrored)
 
     def _with_next_frames(
         self, batch: dict[str, torch.Tensor]
