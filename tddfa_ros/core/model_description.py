@@ -64,6 +64,8 @@ class RegressorSpec:
     roi_whole_pixels : whether regions are of whole pixels; otherwise, as in 3DDFA_V2, what is cut
         out lies up to half a pixel from the region that the fit refers to
     still_passes : further fits, each from the landmarks before, of the faces of a still picture
+    still_roi_spread : share by which further regions of a still's faces are smaller and larger, for
+        the mean of their fits; 0 for none
     minimum_roi_area_px : square pixels; a track whose region is smaller is searched anew
     has_confidence : whether the network also gives a confidence
     """
@@ -77,6 +79,7 @@ class RegressorSpec:
     roi_landmark_scale: float = 2.0**0.5
     roi_whole_pixels: bool = False
     still_passes: int = 0
+    still_roi_spread: float = 0.0
     minimum_roi_area_px: float = 2020.0
     has_confidence: bool = False
 
@@ -282,6 +285,7 @@ def _regressor_spec(section: _Section) -> RegressorSpec:
         ),
         roi_whole_pixels=section.take("roi_whole_pixels", bool, known.roi_whole_pixels),
         still_passes=section.number("still_passes", int, 0, 10, known.still_passes),
+        still_roi_spread=section.number("still_roi_spread", float, 0, 0.5, known.still_roi_spread),
         minimum_roi_area_px=section.number(
             "minimum_roi_area_px", float, 0, 1e9, known.minimum_roi_area_px
         ),

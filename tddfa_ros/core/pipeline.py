@@ -15,10 +15,11 @@ from tddfa_ros.core.image import require_bgr_image
 from tddfa_ros.core.model_set import ModelSet
 from tddfa_ros.core.morphable import MorphableModel
 from tddfa_ros.core.motion import bounds_of
-from tddfa_ros.core.networks import Networks
+from tddfa_ros.core.networks import Fits, Networks
 from tddfa_ros.core.pose import head_pose
 from tddfa_ros.core.search import BackgroundSearch, SearchResult
 from tddfa_ros.core.smooth import Smoother, make_smoother
+from tddfa_ros.core.still import fit_still
 from tddfa_ros.core.stopwatch import Stopwatch
 from tddfa_ros.core.track import Tracker
 from tddfa_ros.core.types import Detections, Face, FrameResult, MorphableParams, TrackState
@@ -218,8 +219,13 @@ class FacePipeline:
         if not rois:
             return []
         mirrored = self._config.mirrored_fits in (("always", "stills") if still else ("always",))
-        fits, confidences = self._networks.regress(
-            image, self._frame_index, np.stack(rois), mirrored=mirrored
+
+        def regress(regions: np.ndarray) -> Fits:
+            return self._networks.regress(image, self._frame_index, regions, mirrored=mirrored)
+
+        stack = np.stack(rois)
+        fits, confidences = (
+            fit_still(regress, stack, self.model_set.regressor) if still else regress(stack)
         )
         return [
             None

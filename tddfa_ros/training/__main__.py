@@ -131,14 +131,14 @@ def _export(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     loaded = model_set.load(options.set)
-    once, mirrored = (evaluate.Fitter(loaded, mirrored=both) for both in (False, True))
+    stream, still = (evaluate.Fitter(loaded, still=still) for still in (False, True))
     rig = rig_file.load(options.set / embedded.RIG_FILE)
     figures = {
-        "synthetic": evaluate.synthetic(once, rig, options.synthetic),
-        "synthetic_mirrored": evaluate.synthetic(mirrored, rig, options.synthetic),
+        "synthetic": evaluate.synthetic(stream, rig, options.synthetic),
+        "synthetic_as_stills": evaluate.synthetic(still, rig, options.synthetic),
     }
     if options.photos:
-        figures["photos_mirrored"] = evaluate.photos(mirrored, _annotated(options.photos))
+        figures["photos_as_stills"] = evaluate.photos(still, _annotated(options.photos))
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
 
 

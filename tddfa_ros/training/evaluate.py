@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tddfa_ros.core.model_set import ModelSet
 from tddfa_ros.core.morphable import MorphableModel
 from tddfa_ros.core.pose import nearest_rotation
 from tddfa_ros.core.regress import Regressor
+from tddfa_ros.core.still import fit_still
 from tddfa_ros.core.types import MorphableParams
 from tddfa_ros.training.crops import CROP, CropSource
 from tddfa_ros.training.loop import HELD_OUT_SEED
@@ -47,19 +49,23 @@ class Fitter:
 
     Parameters
     ----------
-    mirrored : fit as the pipeline fits stills, with the mirror image
+    still : fit as the pipeline fits stills: several regions, with their mirror images
     """
 
-    def __init__(self, model_set: ModelSet, *, mirrored: bool = False) -> None:
+    def __init__(self, model_set: ModelSet, *, still: bool = False) -> None:
         self._spec = model_set.regressor
-        self._mirrored = mirrored
+        self._still = still
         self.detector = Detector(model_set, threads=1)
         self._regressor = Regressor(model_set, threads=1)
         self.model = MorphableModel(model_set.face_model)
 
     def fit(self, image: np.ndarray, roi: np.ndarray) -> tuple[MorphableParams, np.ndarray]:
         """Parameters, and landmarks (68, 3) in the image, from one region."""
-        (params,), _ = self._regressor.regress(image, roi[None], mirrored=self._mirrored)
+        regress = partial(self._regressor.regress, image, mirrored=self._still)
+        if self._still:
+            (params,), _ = fit_still(regress, roi[None], self._spec)
+        else:
+            (params,), _ = regress(roi[None])
         return params, self.model.landmarks(params)
 
     def from_box(
