@@ -24,6 +24,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SETUP = REPOSITORY / "config" / "setup"
 TOOLS = (
     "bash cat cp cut dirname env find flock git grep g++ head id ls make mkdir mv paste printf "
@@ -77,8 +78,9 @@ class Clone:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            # Under nohup it would be ignored, and what bash ignores at its start it cannot trap.
-            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+            # Under nohup or in the background these would be ignored, and what bash ignores at its
+            # start it cannot trap.
+            preexec_fn=lambda: [signal.signal(s, signal.SIG_DFL) for s in _ENDING],
         )
 
     def run(self, **env: str) -> tuple[int, str]:

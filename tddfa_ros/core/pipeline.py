@@ -108,7 +108,8 @@ class FacePipeline:
     def process_still(self, image_bgr: np.ndarray) -> FrameResult:
         """Find and fit all faces of one picture; follows nobody.
 
-        Each is fitted from its box, then as often from its landmarks as the model set says.
+        Each is fitted around its box, then as often around its landmarks as the model set says; see
+        :func:`tddfa_ros.core.still.fit_still`.
 
         Parameters
         ----------

@@ -7,7 +7,6 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -16,10 +15,10 @@ import numpy as np
 from tddfa_ros.core import model_set
 from tddfa_ros.core.errors import MediaError, TddfaError
 from tddfa_ros.core.release.mat_file import read_mat
-from tddfa_ros.training import embedded, evaluate, makehuman, makehuman_files, together
+from tddfa_ros.training import embedded, evaluate, makehuman, makehuman_files
 from tddfa_ros.training import rig as rig_file
 from tddfa_ros.training.curves import Curves
-from tddfa_ros.training.loop import Recipe, Training
+from tddfa_ros.training.loop import Recipe, train_together
 from tddfa_ros.training.train_detector import DetectorTraining
 from tddfa_ros.training.train_regressor import RegressorTraining
 
@@ -107,18 +106,12 @@ def _train(options: argparse.Namespace) -> None:
         given.setdefault("processes", 1)  # one feeds a GPU, with workers that draw
     recipe = dataclasses.replace(recipe, **given)
     kind = {"regressor": RegressorTraining, "detector": DetectorTraining}[options.network]
-    together.run(partial(_train_one, kind, options.rig, options.run, recipe), recipe.processes)
+    train_together(kind, options.rig, options.run, recipe)
     curves = Curves(options.run / f"{options.network}.csv")
     columns = ["loss", *(("held_out_nme",) if options.network == "regressor" else ("heat", "box"))]
     curves.plot(options.run / f"{options.network}.png", columns)
     last = {name: float(values[-1]) for name, values in curves.read().items()}
     sys.stdout.write(f"{json.dumps(last)}\n")
-
-
-def _train_one(
-    kind: type[Training], rig: Path, folder: Path, recipe: Recipe, group: together.Group
-) -> None:
-    kind(rig, folder, recipe, group).run()
 
 
 def _export(options: argparse.Namespace) -> None:

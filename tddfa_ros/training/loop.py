@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import multiprocessing
 
-from tddfa_ros.training import checkpoint
+from tddfa_ros.training import checkpoint, together
 from tddfa_ros.training.curves import Curves
 from tddfa_ros.training.muon import Muon
 from tddfa_ros.training.together import Group, TrainingError
@@ -279,6 +280,25 @@ class Training(ABC):
         net.eval()
         row |= {name: round(value, 5) for name, value in self.validate(net).items()}
         self.curves.add(row)
+
+
+def train_together(
+    kind: type[Training], rig_path: str | Path, folder: str | Path, recipe: Recipe
+) -> None:
+    """Train in as many processes as the recipe says.
+
+    Raises
+    ------
+    TrainingError
+        One of them died.
+    """
+    together.run(partial(_train_in, kind, rig_path, folder, recipe), recipe.processes)
+
+
+def _train_in(
+    kind: type[Training], rig_path: str | Path, folder: str | Path, recipe: Recipe, group: Group
+) -> None:
+    kind(rig_path, folder, recipe, group).run()
 
 
 def _work(kind: type[Training], rig_path: str, seed: int, recipe: Recipe, out: Any) -> None:

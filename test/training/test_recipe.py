@@ -66,6 +66,20 @@ def test_a_few_seconds_train_export_and_resume(rig_path, tmp_path):
     )
 
 
+@pytest.mark.timeout(300)
+def test_the_command_trains_in_two_processes(rig_path, tmp_path):
+    command = [sys.executable, "-m", "tddfa_ros.training", "train", "regressor"]
+    command += ["--rig", rig_path, "--run", tmp_path, "--recipe", "small"]
+    ended = subprocess.run(
+        [*command, "--processes", "2", "--examples", "1024"],
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["seen"] == 1024
+
+
 def children_of(pid):
     """Process ids and whole command lines of a process's children, as Linux has them."""
     found = {}
