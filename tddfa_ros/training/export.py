@@ -93,7 +93,7 @@ class CameraRegressor(nn.Module):
         rotation = torch.cat([rows, third], dim=1) * torch.exp(log_scale.clamp(low, high))
         joined = torch.cat([rotation, torch.tanh(shift), coefficients], dim=1)
         params = torch.addmm(self.offset, joined, self.place)
-        return params, torch.sigmoid(logit).flatten()
+        return params, torch.sigmoid(logit).squeeze(1)
 
 
 class BoxDetector(nn.Module):

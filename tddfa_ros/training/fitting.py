@@ -126,15 +126,23 @@ class FitLoss(nn.Module):
         self.register_buffer("weights", weights / weights.sum())
         self.upper, self.lower = ([pair[k] for pair in CLOSING] for k in (0, 1))
 
+    def distance(self, points: torch.Tensor, truth: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Mean weighted distance of (b, p, 3) points in units of the face's size; scalar."""
+        distance = torch.sqrt((self._difference(points, truth["points"]) ** 2).sum(dim=2) + 0.01)
+        error = distance @ self.weights / _size(truth["points"])
+        return (error * truth["is_face"]).sum() / truth["is_face"].sum().clamp(min=1)
+
+    @staticmethod
+    def _difference(points: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        return (points - known) * points.new_tensor([1, 1, DEPTH_WEIGHT])
+
     def forward(self, fit: Fit, points: torch.Tensor, truth: dict[str, torch.Tensor]) -> Loss:
         """`truth` holds points, shape, expression and is_face as in :class:`crops.Batch`."""
         is_face, known = truth["is_face"], truth["points"]
         count = is_face.sum().clamp(min=1)
-        flat = known[:, :68, :2]
-        size = (flat.amax(dim=1) - flat.amin(dim=1)).prod(dim=1).clamp(min=1).sqrt()
-        difference = (points - known) * points.new_tensor([1, 1, DEPTH_WEIGHT])
-        distance = torch.sqrt((difference**2).sum(dim=2) + 0.01) / size[:, None]
-        of_points = ((distance @ self.weights) * is_face).sum() / count
+        size = _size(known)
+        of_points = self.distance(points, truth)
+        difference = self._difference(points, known)
         apart = difference[:, self.upper] - difference[:, self.lower]
         closure = torch.sqrt((apart**2).sum(dim=2) + 0.01).mean(dim=1) / size
         of_closure = (closure * is_face).sum() / count
@@ -145,7 +153,7 @@ class FitLoss(nn.Module):
         of_shape = (wrong_shape.mean(dim=1) * is_face).sum() / count
         of_expression = (wrong_expression.mean(dim=1) * is_face).sum() / count
         of_face = functional.binary_cross_entropy_with_logits(fit.logit, is_face)
-        error = torch.linalg.norm(points[:, :68, :2] - flat, dim=2).mean(dim=1) / size
+        error = torch.linalg.norm((points - known)[:, :68, :2], dim=2).mean(dim=1) / size
         rest = (
             of_points
             + SHAPE_WEIGHT * of_shape
@@ -161,3 +169,9 @@ class FitLoss(nn.Module):
             face=of_face.detach(),
             nme=100 * (error * is_face).sum().detach() / count,
         )
+
+
+def _size(points: torch.Tensor) -> torch.Tensor:
+    """(b,) square root of the area of the landmarks' bounds, pixels."""
+    flat = points[:, :68, :2]
+    return (flat.amax(dim=1) - flat.amin(dim=1)).prod(dim=1).clamp(min=1).sqrt()

@@ -10,6 +10,8 @@ import os
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
@@ -19,6 +21,7 @@ from tddfa_ros.core.errors import TddfaError
 
 _PATIENCE = timedelta(minutes=5)
 """For a process that is still making its first pictures or validating."""
+_GLANCE_S = 0.5
 
 
 class TrainingError(TddfaError):
@@ -96,17 +99,19 @@ def run(work: Callable[[Group], None], count: int) -> None:
     if count == 1:
         work(Group())
         return
+    spawn = multiprocessing.get_context("spawn")
+    arrived, arrive = spawn.Pipe(duplex=False)
     with tempfile.TemporaryDirectory() as folder:
         meeting = Path(folder) / "meeting"
         others = [
-            multiprocessing.get_context("spawn").Process(
-                target=_join, args=(work, rank, count, meeting), daemon=True
-            )
+            spawn.Process(target=_join, args=(work, rank, count, meeting, arrive), daemon=True)
             for rank in range(1, count)
         ]
         for other in others:
             other.start()
         try:
+            for _ in others:
+                _await_one(arrived, others)
             work(Group(0, count, meeting))
         except BaseException:
             for other in others:
@@ -119,5 +124,19 @@ def run(work: Callable[[Group], None], count: int) -> None:
                 distributed.destroy_process_group()
 
 
-def _join(work: Callable[[Group], None], rank: int, count: int, meeting: Path) -> None:
+def _await_one(arrived: Connection, others: list[BaseProcess]) -> None:
+    """Wait for one more process; a meeting would wait for a dead one until its patience ends."""
+    while not arrived.poll(_GLANCE_S):
+        if not all(other.is_alive() for other in others):
+            raise TrainingError(
+                "a process of this training died before it began, see its message above; free "
+                "memory or train with fewer processes"
+            )
+    arrived.recv()
+
+
+def _join(
+    work: Callable[[Group], None], rank: int, count: int, meeting: Path, arrive: Connection
+) -> None:
+    arrive.send(rank)
     work(Group(rank, count, meeting))

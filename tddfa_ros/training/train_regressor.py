@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from tddfa_ros.training.rig import MODEL_SHAPES, Rig
 from tddfa_ros.training.sight import spread_points
 
 EXPRESSIONS = len(expressions.REGRESSED)
+POSE_WEIGHT = 0.5
+"""Of the points' distance with the true coefficients."""
 STABILITY_WEIGHT, CLIP_SHARE = 1.5, 0.25
 """Of the stability loss, and of the crops that become clips of two images for it."""
 _SHOWN = ("jaw_open", "blink_left")
@@ -64,7 +67,10 @@ class RegressorTraining(Training):
             for value in (points, batch["points"])
         ]
         stability = short_video.stability_loss(*pairs)
-        total = loss.total + STABILITY_WEIGHT * stability
+        # With the true coefficients only the pose can be wrong: shape cannot make up for it.
+        posed = replace(fit, shape=batch["shape"], expression=batch["expression"])
+        pose = self.loss.distance(self.points(posed), batch)
+        total = loss.total + POSE_WEIGHT * pose + STABILITY_WEIGHT * stability
         return total, loss.nme, loss.closure, loss.expression, loss.face, stability.detach()
 
     def _seen_anew(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -1,5 +1,7 @@
 """The regressor's outputs decoded, and the loss, against a face of known parameters."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -102,6 +104,23 @@ def test_closure_sees_lids_and_lips_but_no_shift(rig, points, rng):
         other[expressions.REGRESSED.index(name)] += 0.5
         wrong = loss_of(rig, points, outputs_for(*face[:4], other), face)
         assert float(wrong.closure) > 2 * float(floor.closure)
+
+
+def test_distance_with_the_true_coefficients_sees_the_pose_alone(rig, points, rng):
+    face = known_face(rng)
+    truth = {"points": torch.tensor(seen(rig, *face))[None], "is_face": torch.ones(1)}
+    true = {"shape": torch.tensor(face[3])[None], "expression": torch.tensor(face[4])[None]}
+
+    def distance(rotation, shape, expression):
+        outputs = outputs_for(rotation, *face[1:3], shape, expression)
+        fit = replace(fitting.decode(outputs, SHAPES, EXPRESSIONS), **true)
+        return float(fitting.FitLoss(98).distance(points(fit), truth))
+
+    floor = distance(face[0], *face[3:])
+    assert distance(face[0], -face[3], 0.6 - face[4]) == pytest.approx(floor, rel=1e-3)
+    # A turn by 0.1 about the face's origin moves a point by a tenth of its distance from there.
+    turned = rotation_from_angles(0.7, -0.3, 0.2)
+    assert distance(turned, *face[3:]) > 10 * floor
 
 
 def test_crops_without_a_face_teach_only_the_confidence(rig, points, rng):

@@ -47,6 +47,11 @@ def test_a_death_ends_the_training_with_a_reason(tmp_path):
     assert "same command again" in reason
 
 
+def test_a_death_before_the_meeting_is_noticed_at_once(tmp_path):
+    in_two_processes("never_begin", tmp_path)  # the meeting itself would wait for five minutes
+    assert "died before it began" in (tmp_path / "error.txt").read_text()
+
+
 def test_one_process_is_enough():
     groups = []
     together.run(groups.append, 1)

@@ -62,11 +62,25 @@ def lose_one(folder, group):
         os._exit(3)
     net = torch.nn.Linear(1, 1)
     net.weight.grad = torch.ones(1, 1)
-    try:
-        group.average_gradients(net)
-    except together.TrainingError as error:
-        (folder / "error.txt").write_text(str(error))
+    group.average_gradients(net)
+
+
+class Fatal:
+    """Ends the process that unpickles it, as one ends that cannot load what it needs."""
+
+    def __reduce__(self):
+        return os._exit, (3,)
+
+
+def never_begin(folder, group, fatal):
+    raise AssertionError("this process came here without the other")
 
 
 if __name__ == "__main__":
-    together.run(partial(globals()[sys.argv[1]], Path(sys.argv[2])), 2)
+    work = partial(globals()[sys.argv[1]], Path(sys.argv[2]))
+    if sys.argv[1] == "never_begin":
+        work = partial(work, fatal=Fatal())
+    try:
+        together.run(work, 2)
+    except together.TrainingError as error:
+        (Path(sys.argv[2]) / "error.txt").write_text(str(error))
