@@ -42,6 +42,15 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("tddfa")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that are allowed the most time come first: else the last one runs on one core alone."""
+    allowed: dict[Path, float] = {}
+    for item in items:
+        marker = item.get_closest_marker("timeout")
+        allowed[item.path] = max(allowed.get(item.path, 0), marker.args[0] if marker else 0)
+    items.sort(key=lambda item: -allowed[item.path])
+
+
 def _folder_or_skip(folder: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"test data absent: no folder {folder} (TDDFA_TEST_DATA names another place)")
