@@ -36,10 +36,10 @@ def face_to_dict(face: Face) -> dict[str, Any]:
     dict
         ``id``; ``state`` ("detected" or "tracked"); ``age_frames``; ``age_ns``; ``score``;
         ``confidence`` or None; ``box_xyxy`` (4, pixels); ``landmarks`` (68 x 3, image space);
-        ``params`` (camera row-major, shape, expression, as regressed); ``shape_count``, how many
-        of them are shape; ``roi_xyxy`` (4, pixels); ``input_size`` (pixels);
-        ``reference_euler_deg`` (yaw, pitch, roll as 3DDFA_V2 gives them); ``yaw_pitch_roll_rad``;
-        ``quat_xyzw``; ``scale`` (pixels per unit of the face model)
+        ``params`` (camera row-major, shape, expression; smoothed if the face is);
+        ``shape_count``, how many of them are shape; ``roi_xyxy`` (4, pixels);
+        ``input_size`` (pixels); ``reference_euler_deg`` (yaw, pitch, roll as 3DDFA_V2 gives them);
+        ``yaw_pitch_roll_rad``; ``quat_xyzw``; ``scale`` (pixels per unit of the face model)
     """
     return {
         "id": face.id,

@@ -1,7 +1,8 @@
 """``python -m tddfa_ros.training.ablation``: the same short training with other losses and regimes.
 
-Every run starts from the same weights and sees the same crops in the same order; what differs is
-the loss, the regime or the optimiser. The rows are the ablation table of the model card.
+Every run but the second starts from the same weights, and all see the same crops in the same order;
+what differs is the loss, the regime or the optimiser. The rows are the ablation table of the model
+card.
 """
 
 from __future__ import annotations
@@ -198,7 +199,7 @@ def variants(bench: Bench) -> list[Variant]:
     return [
         Variant("distance of points, AdamW", (points,)),
         Variant("the same from other first weights", (points,), seed=1),
-        Variant("the same with Muon (the shipped recipe)", (points,), muon=True),
+        Variant("the same with Muon (the shipped optimiser)", (points,), muon=True),
         Variant("without the closure of lids and lips", (without_closure,)),
         Variant("with the landmark-regression head", (with_landmarks,), landmark_head=True),
         Variant("with short clips and the stability loss", (with_clips,)),

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 POSE_OUTPUTS = 9
-"""Two columns of the rotation (6), logarithm of the scale, shift (2)."""
+"""Two rows of the rotation (6), logarithm of the scale, shift (2)."""
 PIXEL_MIDDLE, PIXEL_DEVIATION = 127.5, 64.0
 """Of byte values, as the networks take them."""
 

@@ -27,7 +27,7 @@ _NEAR_FROM = 190.0
 class SceneSource:
     """Makes pictures with the boxes of their faces; one per process.
 
-    Pictures are made at half size, as the detector sees them, and doubled.
+    Pictures are made at half size, as the detector sees them.
 
     Parameters
     ----------
