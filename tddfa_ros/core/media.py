@@ -217,10 +217,7 @@ class Images(Media):
             raise MediaError(f"{path}: no images in this folder; looked for {known}")
         self.fps = 1e9 / STILL_INTERVAL_NS if path.is_dir() else None
         self.frame_count = len(self._paths)
-        if self.kind == "image":
-            self._start(iter([self._read(0)]))
-        else:
-            self._start(self._decode())
+        self._start(iter([self._read(0)]) if self.kind == "image" else self._decode())
 
     def _read(self, index: int) -> MediaFrame:
         path = self._paths[index]
@@ -242,9 +239,10 @@ class Camera(Media):
     kind = "camera"
     live = True
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, stop: threading.Event | None = None) -> None:
         super().__init__(source)
         self._closed = threading.Event()
+        self._stop = stop or self._closed
         self._capture = self._open()
         if not self._capture.isOpened():
             raise MediaError(
@@ -260,18 +258,25 @@ class Camera(Media):
 
     def _grab(self) -> Iterator[MediaFrame]:
         index = 0
-        while not self._closed.is_set():
+        failing = False
+        while not (self._closed.is_set() or self._stop.is_set()):
             ok, image = self._capture.read()
             stamp_ns = time.time_ns()
             if ok:
+                if failing:
+                    _log.warning("%s: the camera gives images again", self.source)
+                failing = False
                 yield MediaFrame(bgr_from_array(image), stamp_ns, f"{index:06d}")
                 index += 1
                 continue
             if index == 0:
                 return
-            self._skip("the camera gives no image; trying again")
+            self.skipped += 1
+            if not failing:
+                _log.warning("%s: the camera gives no image; trying again", self.source)
+            failing = True
             self._capture.release()
-            if not self._closed.wait(CAMERA_RETRY_S):
+            if not self._stop.wait(CAMERA_RETRY_S):
                 self._capture = self._open()
         self._capture.release()
 
@@ -352,7 +357,13 @@ def is_bag(source: str) -> bool:
     return path.suffix.lower() in BAG_SUFFIXES or (path / "metadata.yaml").is_file()
 
 
-def open_media(source: str | Path | int, *, topic: str = "", told: Collection[str] = ()) -> Media:
+def open_media(
+    source: str | Path | int,
+    *,
+    topic: str = "",
+    told: Collection[str] = (),
+    stop: threading.Event | None = None,
+) -> Media:
     """Open a video, image, folder of images, camera or bag, and read its first image.
 
     Parameters
@@ -360,6 +371,7 @@ def open_media(source: str | Path | int, *, topic: str = "", told: Collection[st
     source : path of a file or folder, number or device of a camera, or address of a stream
     topic : image topic of a bag; empty takes the first
     told : what is not logged again; of a source that is played once more its `told`
+    stop : once it is set, a camera's iteration ends, though the camera give no image
 
     Raises
     ------
@@ -372,7 +384,7 @@ def open_media(source: str | Path | int, *, topic: str = "", told: Collection[st
     if not source:
         raise MediaError("no input given; use a video, image, folder, bag or camera number")
     if is_camera(source):
-        return Camera(source)
+        return Camera(source, stop)
     path = Path(source)
     try:
         if not path.exists():

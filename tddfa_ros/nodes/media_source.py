@@ -92,7 +92,7 @@ class MediaSource(Node):
         calibration = None
         if config.camera_info_file:
             calibration = read_calibration(config.camera_info_file)
-        media = open_media(config.input, topic=config.bag_topic)
+        media = open_media(config.input, topic=config.bag_topic, stop=stop)
         self.get_logger().info(f"playing {media.kind} {media.source} on {self._images.topic_name}")
         self._wait_for_subscribers(stop)
         pace = _Pace()
@@ -137,9 +137,11 @@ class MediaSource(Node):
         for item in outgoing:
             first_ns = item.at_ns if first_ns is None else first_ns
             since_first_ns = item.at_ns - first_ns
+            if stop.is_set():
+                break
             if since_first_ns < start_ns:
                 continue
-            if stop.is_set() or (end_ns and since_first_ns > end_ns):
+            if end_ns and since_first_ns > end_ns:
                 break
             at_ns = item.at_ns + loop_offset_ns
             if item.image is not None and not self._may_send(media, at_ns, pace, stop):

@@ -1,4 +1,5 @@
 import struct
+import threading
 import time
 
 import cv2
@@ -200,3 +201,23 @@ def test_camera_is_opened_again_when_it_fails(tmp_path, monkeypatch):
     stamps = [frame.stamp_ns for frame in frames]
     assert started_ns <= stamps[0]
     assert stamps == sorted(stamps)
+
+
+def test_a_camera_that_is_gone_for_good_can_be_stopped_and_is_told_once(
+    tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(media_module, "CAMERA_RETRY_S", 0.01)
+    path = write_video(tmp_path / "camera.avi", grey_frames(3), "MJPG")
+    stop = threading.Event()
+    frames = []
+    with Camera(str(path), stop) as camera:
+        monkeypatch.setattr(camera, "_open", cv2.VideoCapture)  # opens nothing
+        reader = threading.Thread(target=lambda: frames.extend(camera), daemon=True)
+        reader.start()
+        while camera.skipped < 5:
+            time.sleep(0.005)
+        stop.set()
+        reader.join(10)
+        assert not reader.is_alive()
+    assert len(frames) == 3
+    assert sum("gives no image" in line for line in caplog.messages) == 1

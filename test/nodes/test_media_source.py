@@ -223,6 +223,25 @@ def test_nothing_between_start_and_end_is_an_error(play, video):
         play(input=video, start_s=5.0)
 
 
+def test_a_stop_while_the_beginning_is_passed_over(ros, video, monkeypatch):
+    read = []
+    frames = MediaSource._from_frames
+
+    def counted(*arguments):
+        for item in frames(*arguments):
+            read.append(item)
+            yield item
+
+    monkeypatch.setattr(MediaSource, "_from_frames", counted)
+    values = {"input": video, "start_s": 1e6}
+    source = MediaSource(parameter_overrides=[Parameter(k, value=v) for k, v in values.items()])
+    stop = threading.Event()
+    stop.set()
+    assert source.run(stop) == 0
+    assert len(read) == 1
+    source.close()
+
+
 def test_missing_input_and_calibration_are_errors(play, video, tmp_path):
     with pytest.raises(MediaError, match="absent"):
         play(input=str(tmp_path / "absent.mp4"))
