@@ -46,7 +46,7 @@ test:
 	@$(IN_WORKSPACE) python -m pytest test -n 2 --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
 bench: setup
-	@$(IN_WORKSPACE) python -m tddfa_ros bench $(BENCH_ARGS)
+	@$(IN_WORKSPACE) python -m tddfa_ros bench $(if $(MODEL_SET),--model-set '$(MODEL_SET)') $(BENCH_ARGS)
 	@$(IN_WORKSPACE) python bench/latency.py --all $(if $(MODEL_SET),--model-set '$(MODEL_SET)')
 
 lint: tools

@@ -154,6 +154,31 @@ def test_an_unfit_python_ends_in_one_line(clone, env, package, reason):
     assert clone.done() == []
 
 
+@pytest.mark.parametrize(
+    ("env", "installed"),
+    [
+        ({}, ["cmake"]),
+        (
+            {"STAND_IN_NO_VENV": "1", "STAND_IN_NO_HEADERS": "1"},
+            ["cmake", "python3.11-venv", "python3.11-dev"],
+        ),
+        ({"STAND_IN_VERSION": "3.9"}, ["cmake", "python3.11", "python3.11-venv", "python3.11-dev"]),
+        ({"PYTHON": "python3.99"}, ["cmake", "python3", "python3-venv", "python3-dev"]),
+    ],
+)
+def test_all_that_is_missing_is_installed_at_once(clone, env, installed):
+    (clone.bin / "cmake").unlink()
+    for command in ("apt-get", "sudo"):
+        text = f'#!/bin/bash\n[ {command} = sudo ] && exec "$@"\necho "$@" >>{clone.log}\n'
+        write_command(clone.bin / command, text)
+    script = clone.root / "config" / "setup" / "system_packages.sh"
+    subprocess.run([script], env=clone.env | env, check=True, capture_output=True)
+    update, install = clone.done()
+    assert update == "update"
+    words = [word for word in install.split() if not word.startswith("--")]
+    assert words == ["install", *installed]
+
+
 def test_no_python_at_all(clone):
     (clone.bin / "python3").unlink()
     assert_one_line(clone.run(), "python3", "python3 is missing")
@@ -373,6 +398,7 @@ def test_what_a_sourced_ros_lacks_is_known_by_name():
     # All of them are here, so each must be found: a wrong module name would show.
     assert [name for name in names if not lacking.is_there(name)] == []
     assert not lacking.is_there("no-such-package")
+    assert not lacking.is_there("no_such_package.inner")
 
 
 def test_cmake_files_of_the_wheels_are_adapted_once(tmp_path):

@@ -70,7 +70,10 @@ def is_there(name: str) -> bool:
         return int(version(name).split(".")[0]) < SETUPTOOLS_BELOW
     if name in DISTRIBUTIONS:
         return has_distribution(name)
-    return find_spec(MODULES.get(name, name.replace("-", "_"))) is not None
+    try:
+        return find_spec(MODULES.get(name, name.replace("-", "_"))) is not None
+    except ModuleNotFoundError:  # a package around it is absent, such as google
+        return False
 
 
 if __name__ == "__main__":
