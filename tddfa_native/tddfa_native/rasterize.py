@@ -98,7 +98,7 @@ class VisibilityBuffer:
 
     def window_xyxy(self, face: int | None = None) -> tuple[int, int, int, int]:
         """Half-open rectangle of pixels outside which `face` (or every face) drew nothing."""
-        windows = self._windows if face is None else [self._windows[face]]
+        windows = self._windows if face is None else [self._windows[self._drawn(face)]]
         windows = [w for w in windows if w[0] < w[2] and w[1] < w[3]]
         if not windows:
             return 0, 0, 0, 0
@@ -107,7 +107,13 @@ class VisibilityBuffer:
 
     def extent(self, face: int) -> np.ndarray:
         """Return the least and the largest coordinates of a face's vertices, (2, 3) float32."""
-        return self._extents[face]
+        return self._extents[self._drawn(face)]
+
+    def _drawn(self, face: int) -> int:
+        """`face` if it is one; to the kernels -1 would be the pixels that show none."""
+        if not 0 <= face < self.face_count:
+            raise ValueError(f"face {face}: the buffer holds {self.face_count}, counted from 0")
+        return face
 
     def clear(self) -> None:
         """Forget every face."""
@@ -168,7 +174,7 @@ class VisibilityBuffer:
 
     def shown_vertices(self, face: int) -> np.ndarray:
         """Return the vertices of the triangles that show `face`, (k,) int32, ascending."""
-        topology = self._topologies[face]
+        topology = self._topologies[self._drawn(face)]
         if len(self._marks) < topology.vertex_count:
             self._marks = np.empty(topology.vertex_count, np.uint8)
             self._list = np.empty(topology.vertex_count + 1, np.int32)
@@ -229,7 +235,7 @@ class VisibilityBuffer:
         alpha : 0 keeps the image, 1 covers it
         tint : colour of the light in the image's channels, each 0 to 1
         """
-        topology = self._topologies[face]
+        topology = self._topologies[self._drawn(face)]
         if image.shape != (self.height, self.width, 3) or image.dtype != np.uint8:
             raise ValueError(
                 f"image: expected ({self.height}, {self.width}, 3) uint8, got {image.shape} "
@@ -281,7 +287,7 @@ class VisibilityBuffer:
         -------
         `out`
         """
-        topology = self._topologies[face]
+        topology = self._topologies[self._drawn(face)]
         attributes = np.ascontiguousarray(attributes, np.float32)
         if attributes.ndim == 1:
             attributes = attributes[:, None]
@@ -327,7 +333,8 @@ class VisibilityBuffer:
             raise ValueError(
                 f"out: expected ({self.height}, {self.width}) uint8, got {out.shape} {out.dtype}"
             )
-        _cy.depth_byte(self._pixels, self.face, self._windows[face], face, scale, offset, out)
+        window = self._windows[self._drawn(face)]
+        _cy.depth_byte(self._pixels, self.face, window, face, scale, offset, out)
 
     def bake(
         self,

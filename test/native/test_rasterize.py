@@ -329,6 +329,23 @@ def test_a_topology_that_cannot_be_is_refused(triangles, count):
         MeshTopology(triangles, count)
 
 
+@pytest.mark.parametrize("face", [-2, -1, 1])
+def test_a_face_that_was_not_drawn_is_refused(face):
+    topology = MeshTopology(np.array([[0, 1, 2]], np.int32), 3)
+    buffer = VisibilityBuffer(8, 8)
+    buffer.draw(np.array([[1, 1, 0], [6, 1, 0], [1, 6, 0]], np.float32), topology)
+    for read in (
+        buffer.shown_vertices,
+        buffer.extent,
+        buffer.window_xyxy,
+        lambda k: buffer.blend(k, None, np.zeros((8, 8, 3), np.uint8)),
+        lambda k: buffer.interpolate(k, np.ones(3, np.float32)),
+        lambda k: buffer.depth_into(k, np.zeros((8, 8), np.uint8)),
+    ):
+        with pytest.raises(ValueError, match=f"face {face}: the buffer holds 1"):
+            read(face)
+
+
 def test_wrong_shapes_are_refused():
     buffer = VisibilityBuffer(8, 8)
     with pytest.raises(ValueError, match="vertices: expected shape"):
