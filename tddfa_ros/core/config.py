@@ -99,7 +99,11 @@ class PipelineConfig(CheckedConfig):
         "Model set: a folder or a name; empty takes the first found, 'embedded' before 'tddfa_v2'.",
     )
     max_faces: int = option(
-        10, "Most faces followed at once, largest first.", minimum=1, maximum=100, runtime=True
+        10,
+        "Most faces followed at once; of new ones the largest come first.",
+        minimum=1,
+        maximum=100,
+        runtime=True,
     )
     detection_threshold: float = option(
         0.0,

@@ -1,7 +1,8 @@
 """What the networks gave, image by image, on disk: an interrupted run is taken up where it ended.
 
 Nearly all time of a run goes into reading pixels. All that follows from them (tracks, ids, filters)
-depends on the networks' outputs alone and takes a fraction of a millisecond. So a run that goes on
+depends on the networks' outputs and on small pictures of the faces alone, and takes a fraction of a
+millisecond. So a run that goes on
 replays the outputs of the images done before, and thereby has the state that it had: to the bit,
 and without any part of the pipeline having to know how to save itself.
 
@@ -23,12 +24,14 @@ from typing import Any, Self
 
 import numpy as np
 
+from tddfa_ros.core.appearance import SIDE
 from tddfa_ros.core.errors import MediaError
 from tddfa_ros.core.networks import Fits, Networks
 from tddfa_ros.core.search import LAG_FRAMES
 from tddfa_ros.core.types import Detections, MorphableParams
 
 _HEAD = struct.Struct("<II")
+_NO_LOOK = np.full((SIDE, SIDE, 3), np.nan, np.float32)
 _DAMAGED = (ValueError, KeyError, TypeError, AttributeError, struct.error)
 
 
@@ -57,18 +60,21 @@ class Entry:
     about : what the writer wants to know again, JSON-ready
     is_frame : whether the pipeline has processed it, so that it counts as a frame
     fits : batches of the regressor, in order
+    looks : small pictures of faces, in order, (SIDE, SIDE, 3) float32; None outside of the image
     searches : (index of the frame that was searched, faces found)
     """
 
     about: dict[str, Any]
     is_frame: bool
     fits: tuple[RecordedFit, ...] = ()
+    looks: tuple[np.ndarray | None, ...] = ()
     searches: tuple[tuple[int, Detections], ...] = ()
 
 
 @dataclass
 class _Present:
     fits: list[RecordedFit] = field(default_factory=list)
+    looks: list[np.ndarray | None] = field(default_factory=list)
     searches: list[tuple[int, Detections]] = field(default_factory=list)
 
 
@@ -123,6 +129,10 @@ class NetworkJournal:
         """Take a batch of the regressor for the present image."""
         self._present.fits.append(fit)
 
+    def note_look(self, look: np.ndarray | None) -> None:
+        """Take the look of a face in the present image."""
+        self._present.looks.append(look)
+
     def note_search(self, frame_index: int, found: Detections) -> None:
         """Take what a search found; may be called from another thread."""
         with self._lock:
@@ -139,11 +149,13 @@ class NetworkJournal:
         with self._lock:
             done, self._present = self._present, _Present()
         arrays = [a for fit in done.fits for a in (fit.rois_xyxy, fit.vectors, fit.confidences)]
+        arrays += [_NO_LOOK if look is None else look for look in done.looks]
         arrays += [a for _, found in done.searches for a in (found.boxes_xyxy, found.scores)]
         line = {
             "about": about,
             "is_frame": is_frame,
             "fits": [list(fit.vectors.shape) for fit in done.fits],
+            "looks": len(done.looks),
             "searches": [[index, len(found)] for index, found in done.searches],
         }
         numbers = b"".join(np.ascontiguousarray(a, np.float32).tobytes() for a in arrays)
@@ -188,6 +200,7 @@ class JournaledNetworks(Networks):
         self._shape_count = shape_count
         self._input_size = input_size
         self._fits = [list(entry.fits) for entry in journal.entries if entry.is_frame]
+        self._looks = [list(entry.looks) for entry in journal.entries if entry.is_frame]
         self._searches = dict(pair for entry in journal.entries for pair in entry.searches)
 
     @property
@@ -233,10 +246,7 @@ class JournaledNetworks(Networks):
     def _remembered(self, frame_index: int, rois_xyxy: np.ndarray) -> Fits:
         left = self._fits[frame_index]
         if not left or not np.array_equal(left[0].rois_xyxy, rois_xyxy):
-            raise MediaError(
-                f"{self._journal.path}: does not fit to this program at frame {frame_index}; "
-                "another version has written it. Delete it to begin anew"
-            )
+            raise self._misfit(frame_index)
         fit = left.pop(0)
         params = tuple(
             MorphableParams.from_vector(vector, self._shape_count, roi.copy(), self._input_size)
@@ -245,6 +255,24 @@ class JournaledNetworks(Networks):
             for vector, roi in zip(fit.vectors, fit.rois_xyxy, strict=True)
         )
         return params, fit.confidences
+
+    def look(
+        self, image_bgr: np.ndarray, frame_index: int, bounds_xyxy: np.ndarray
+    ) -> np.ndarray | None:
+        """Small picture of a face, or what it was; raises as :meth:`regress` does."""
+        if frame_index < len(self._looks):
+            if not self._looks[frame_index]:
+                raise self._misfit(frame_index)
+            return self._looks[frame_index].pop(0)
+        look = self._networks.look(image_bgr, frame_index, bounds_xyxy)
+        self._journal.note_look(look)
+        return look
+
+    def _misfit(self, frame_index: int) -> MediaError:
+        return MediaError(
+            f"{self._journal.path}: does not fit to this program at frame {frame_index}; another "
+            "version has written it. Delete it to begin anew"
+        )
 
 
 def _records(content: bytes) -> Iterator[tuple[bytes, int]]:
@@ -287,9 +315,11 @@ def _entry(payload: bytes) -> Entry | None:
             return taken
 
         fits = tuple(RecordedFit(take(n, 4), take(n, width), take(n)) for n, width in about["fits"])
+        looks = tuple(take(SIDE, SIDE, 3) for _ in range(about["looks"]))
         searches = tuple(
             (int(index), Detections(take(n, 4), take(n))) for index, n in about["searches"]
         )
-        return Entry(dict(about["about"]), bool(about["is_frame"]), fits, searches)
+        known = tuple(look if np.isfinite(look).all() else None for look in looks)
+        return Entry(dict(about["about"]), bool(about["is_frame"]), fits, known, searches)
     except _DAMAGED:
         return None

@@ -1,9 +1,10 @@
-"""Both networks of a model set behind one door: all that a pipeline computes from pixels."""
+"""Both networks of a model set, and looks, behind one door: all that a pipeline has of pixels."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from tddfa_ros.core.appearance import appearance_of
 from tddfa_ros.core.config import PipelineConfig
 from tddfa_ros.core.detect import Detector
 from tddfa_ros.core.model_set import ModelSet
@@ -40,3 +41,9 @@ class Networks:
     ) -> Fits:
         """Fit faces; see :meth:`tddfa_ros.core.regress.Regressor.regress`."""
         return self._regressor.regress(image_bgr, rois_xyxy, mirrored=mirrored)
+
+    def look(
+        self, image_bgr: np.ndarray, frame_index: int, bounds_xyxy: np.ndarray
+    ) -> np.ndarray | None:
+        """Small picture of a face; see :func:`tddfa_ros.core.appearance.appearance_of`."""
+        return appearance_of(image_bgr, bounds_xyxy)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tddfa_ros.core.appearance import appearance_of
 from tddfa_ros.core.config import PipelineConfig
 from tddfa_ros.core.crop import roi_from_box, roi_from_landmarks
 from tddfa_ros.core.followed import Observation, Track
@@ -86,14 +85,19 @@ class FacePipeline:
             tracker.update(fits, stamp_ns, image_hw)
         # Search at once while nobody is followed; else take up what was searched in between.
         with watch("detect"):
-            found = self._take_up_search(image, stamp_ns)
+            at_once = not tracker.active or self._config.detection_interval_s == 0
+            found = (
+                self._search_now(image, stamp_ns)
+                if at_once
+                else self._search.collect(self._frame_index)
+            )
         # Hold the faces against what was found, and begin to follow the new ones.
         with watch("begin"):
             if found is not None:
                 self._begin_tracks(image, found, stamp_ns)
         # Now and then look for further faces, beside the images that follow.
         with watch("detect"):
-            if not self._search.running and self._search_due(stamp_ns):
+            if not (at_once or self._search.running) and self._search_due(stamp_ns):
                 self._search.start(image, self._frame_index, self._boxes_by_id())
                 self._searched_ns = stamp_ns
         # Hold shapes that were watched long enough, and describe each face.
@@ -131,8 +135,8 @@ class FacePipeline:
             for _ in range(self.model_set.regressor.still_passes):
                 fits = self._fit_again(image, fits)
             for box, score, fit in zip(detections.boxes_xyxy, detections.scores, fits, strict=True):
-                if len(tracker.active) < self._config.max_faces:
-                    tracker.add(box, float(score), fit, 0, image_hw)
+                tracker.add(box, float(score), fit, 0, image_hw)
+            tracker.keep_largest()
         with watch("describe"):
             faces = [self._describe(track, track.observation.params) for track in tracker.active]
         return self._result(image_hw, 0, faces, watch)
@@ -248,9 +252,8 @@ class FacePipeline:
         self, image: np.ndarray, params: MorphableParams, confidence: float
     ) -> Observation:
         landmarks = self.model.landmarks(params)
-        return Observation(
-            params, landmarks, confidence, appearance_of(image, bounds_of(landmarks))
-        )
+        look = self._networks.look(image, self._frame_index, bounds_of(landmarks))
+        return Observation(params, landmarks, confidence, look)
 
     def _boxes_by_id(self) -> dict[str, np.ndarray]:
         return {track.id: track.box_xyxy for track in self._tracker.active}
@@ -263,11 +266,9 @@ class FacePipeline:
             return True
         return stamp_ns - self._searched_ns >= self._config.detection_interval_s * 1e9
 
-    def _take_up_search(self, image: np.ndarray, stamp_ns: int) -> SearchResult | None:
-        if not self._tracker.active or self._config.detection_interval_s == 0:
-            self._searched_ns = stamp_ns
-            return self._search.now(image, self._frame_index, self._boxes_by_id())
-        return self._search.collect(self._frame_index)
+    def _search_now(self, image: np.ndarray, stamp_ns: int) -> SearchResult:
+        self._searched_ns = stamp_ns
+        return self._search.now(image, self._frame_index, self._boxes_by_id())
 
     def _forget_searches(self) -> None:
         self._search.cancel()

@@ -66,8 +66,16 @@ class Tracker:
         self.configure(config)
 
     def configure(self, config: PipelineConfig) -> None:
-        """Take over new thresholds; tracks live on."""
+        """Take over new thresholds; tracks live on, as many as there is room for."""
         self._config = config
+        self.keep_largest()
+
+    def keep_largest(self) -> None:
+        """Forget the smallest faces if more are followed than shall be."""
+        if len(self.active) > self._config.max_faces:
+            largest = sorted(self.active, key=lambda track: -track.motion.size)
+            kept = largest[: self._config.max_faces]
+            self.active = sorted(kept, key=lambda track: track.id)
 
     @property
     def awaits_return(self) -> bool:
@@ -154,7 +162,8 @@ class Tracker:
 
         Returns
         -------
-        Indices of detections that are no face followed yet, best first, as many as there is room.
+        Indices of detections that are no face followed yet, best first: the largest, as many as
+        there is room.
         """
         pairs = [
             (iou(boxes_by_id[track.id], box), index, track)
@@ -190,7 +199,9 @@ class Tracker:
             and (detections.scores[index] >= threshold or self._is_awaited(box))
             and all(iou(track.box_xyxy, box) < SAME_FACE_IOU for track in self.active)
         ]
-        return new[: max(0, self._config.max_faces - len(self.active))]
+        room = max(0, self._config.max_faces - len(self.active))
+        sides = detections.boxes_xyxy[:, 2:] - detections.boxes_xyxy[:, :2]
+        return sorted(sorted(new, key=lambda index: -sides[index].prod())[:room])
 
     def add(
         self,

@@ -1,0 +1,182 @@
+"""The pipeline before networks that see what a script says: who is searched, followed, taken up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from tddfa_ros.core import model_set
+from tddfa_ros.core.config import PipelineConfig
+from tddfa_ros.core.morphable import MorphableModel
+from tddfa_ros.core.network_journal import JournaledNetworks, NetworkJournal
+from tddfa_ros.core.networks import Networks
+from tddfa_ros.core.pipeline import FacePipeline
+from tddfa_ros.core.types import Detections, MorphableParams
+
+HEIGHT, WIDTH = 480, 640
+PERIOD_NS = 33_333_333
+
+
+@dataclass(frozen=True)
+class Actor:
+    """A face: centre, side of its box and grey value, and the frames in which it is there."""
+
+    x: float
+    y: float
+    size: float
+    score: float = 0.95
+    grey: int = 200
+    frames: range = range(1000)
+
+    @property
+    def box_xyxy(self):
+        half = self.size / 2
+        return np.array([self.x - half, self.y - half, self.x + half, self.y + half], np.float32)
+
+
+class Script(Networks):
+    """Finds and fits the actors that are there; counts the searches of each frame."""
+
+    def __init__(self, loaded, actors):
+        self._model = MorphableModel(loaded.face_model)
+        self._spec = loaded.regressor
+        self._actors = actors
+        self.searches = Counter()
+
+    def there(self, frame_index):
+        return [actor for actor in self._actors if frame_index in actor.frames]
+
+    def image(self, frame_index):
+        image = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+        for actor in self.there(frame_index):
+            left, top, right, bottom = actor.box_xyxy.astype(int)
+            image[top:bottom, left:right] = actor.grey
+        return image
+
+    def detect(self, image_bgr, frame_index, threshold):
+        self.searches[frame_index] += 1
+        found = sorted(self.there(frame_index), key=lambda actor: -actor.score)
+        boxes = np.array([actor.box_xyxy for actor in found], np.float32).reshape(-1, 4)
+        return Detections(boxes, np.array([actor.score for actor in found], np.float32))
+
+    def regress(self, image_bgr, frame_index, rois_xyxy, *, mirrored):
+        fits = tuple(self._fit(frame_index, roi) for roi in rois_xyxy)
+        sure = np.array([0.0 if fit is None else 1.0 for fit in fits], np.float32)
+        return fits, sure
+
+    def _fit(self, frame_index, roi):
+        middle = (roi[:2] + roi[2:]) / 2
+        near = [
+            actor
+            for actor in self.there(frame_index)
+            if np.abs(middle - (actor.x, actor.y)).max() < actor.size / 2
+        ]
+        if not near:
+            return None
+        actor = min(near, key=lambda a: np.abs(middle - (a.x, a.y)).max())
+        pixels = self._spec.input_size / (roi[2:] - roi[:2])
+        vector = np.zeros(12 + self._model.shape_count + self._model.expression_count, np.float32)
+        vector[[0, 5, 10]] = 400.0
+
+        def landmarks():
+            spec = self._spec
+            params = MorphableParams.from_vector(
+                vector.copy(), spec.shape_count, roi.copy(), spec.input_size
+            )
+            points = self._model.landmarks(params)[:, :2]
+            return params, points.min(axis=0), points.max(axis=0)
+
+        _, low, high = landmarks()
+        vector[[0, 5, 10]] *= actor.size / (high - low).max()
+        _, low, high = landmarks()
+        away = np.array([actor.x, actor.y]) - (low + high) / 2
+        vector[[3, 7]] += away * pixels * [1, -1]
+        params, low, high = landmarks()
+        np.testing.assert_allclose((low + high) / 2, (actor.x, actor.y), atol=0.5)
+        return params
+
+
+@pytest.fixture(scope="module")
+def loaded(repository):
+    return model_set.load(repository / "models" / "embedded")
+
+
+def faces_of(script, loaded, count, **settings):
+    """Faces of each image of a run."""
+    pipeline = FacePipeline(loaded, PipelineConfig(**settings), script)
+    results = [pipeline.process(script.image(k), k * PERIOD_NS).faces for k in range(count)]
+    pipeline.close()
+    return results
+
+
+def width(face):
+    return face.box_xyxy[2] - face.box_xyxy[0]
+
+
+def test_no_image_is_searched_twice(loaded):
+    gone = Script(loaded, [Actor(200, 240, 120, frames=range(5))])
+    faces_of(gone, loaded, 30)
+    assert max(gone.searches.values()) == 1
+    assert len(gone.searches) > 20  # a lost face is awaited
+    always = Script(loaded, [Actor(200, 240, 120)])
+    faces_of(always, loaded, 10, detection_interval_s=0.0)
+    assert always.searches == dict.fromkeys(range(10), 1)
+
+
+def test_of_new_faces_the_largest_come_first(loaded):
+    small, large = Actor(120, 120, 60, score=0.96), Actor(420, 240, 200, score=0.95)
+    script = Script(loaded, [small, large])
+    for faces in faces_of(script, loaded, 5, max_faces=1):
+        assert [face.box_xyxy[2] - face.box_xyxy[0] for face in faces] == pytest.approx(
+            [200], abs=2
+        )
+    pipeline = FacePipeline(loaded, PipelineConfig(max_faces=1), script)
+    (face,) = pipeline.process_still(script.image(0)).faces
+    assert width(face) == pytest.approx(200, abs=2)
+    pipeline.close()
+
+
+def test_fewer_faces_are_followed_as_soon_as_it_is_said(loaded):
+    small, large = Actor(120, 120, 60), Actor(420, 240, 200)
+    script = Script(loaded, [small, large])
+    config = PipelineConfig()
+    pipeline = FacePipeline(loaded, config, script)
+    before = [pipeline.process(script.image(k), k * PERIOD_NS).faces for k in range(3)][-1]
+    assert len(before) == 2
+    pipeline.configure(replace(config, max_faces=1))
+    for k in range(3, 30):
+        (face,) = pipeline.process(script.image(k), k * PERIOD_NS).faces
+        assert face.id == before[0].id
+        assert width(face) == pytest.approx(200, abs=2)
+    pipeline.close()
+
+
+def test_a_run_that_is_taken_up_knows_what_faces_looked_like(loaded, tmp_path):
+    """Who comes back is told by looks; the images done before are blank by then."""
+    light = Actor(200, 240, 120, grey=220, frames=range(12))
+    dark = Actor(345, 240, 120, grey=40, frames=range(15, 1000))
+    spec = loaded.regressor
+
+    def run(path, count):
+        script = Script(loaded, [light, dark])
+        with NetworkJournal(path, {"of": "this test"}) as journal:
+            networks = JournaledNetworks(script, journal, spec.shape_count, spec.input_size)
+            pipeline = FacePipeline(loaded, PipelineConfig(), networks)
+            done, ids = len(journal.entries), []
+            for k in range(count):
+                blank = k < networks.first_frame_with_pixels
+                image = np.zeros((HEIGHT, WIDTH, 3), np.uint8) if blank else script.image(k)
+                ids.append([face.id for face in pipeline.process(image, k * PERIOD_NS).faces])
+                if k >= done:
+                    journal.end_image({}, is_frame=True)
+            pipeline.close()
+        return ids
+
+    whole = run(tmp_path / "whole", 30)
+    assert whole[11] == ["f00001"]
+    assert whole[29] == ["f00002"]
+    assert run(tmp_path / "parts", 22) == whole[:22]
+    assert run(tmp_path / "parts", 30) == whole
