@@ -85,6 +85,7 @@ def camera_from_calibration(
     rectified: bool,
     image_height: int,
     image_width: int,
+    roi_xywh: tuple[int, int, int, int] = (0, 0, 0, 0),
 ) -> Camera | None:
     """Camera of an image from the fields of a sensor_msgs/CameraInfo.
 
@@ -97,6 +98,7 @@ def camera_from_calibration(
     height, width : size at calibration, pixels; 0 means that of the image
     rectified : whether the image is rectified: P holds then, without distortion
     image_height, image_width : size of the image, pixels; the matrix is scaled to it
+    roi_xywh : part of the calibrated size that the image shows; width or height 0 means all of it
 
     Returns
     -------
@@ -105,7 +107,8 @@ def camera_from_calibration(
     Raises
     ------
     ConfigError
-        Values that are not finite, an unknown distortion model, or a wrong number of coefficients.
+        Values that are not finite, an unknown distortion model, a wrong number of coefficients, or
+        a part that reaches beyond the calibrated size.
     """
     matrix = np.asarray(matrix, np.float64).reshape(3, 3)
     projection = np.asarray(projection, np.float64).reshape(3, 4)
@@ -142,4 +145,18 @@ def camera_from_calibration(
         height=height or image_height,
         width=width or image_width,
     )
-    return camera.scaled_to(image_height, image_width)
+    return _cut_out(camera, roi_xywh).scaled_to(image_height, image_width)
+
+
+def _cut_out(camera: Camera, roi_xywh: tuple[int, int, int, int]) -> Camera:
+    x, y, width, height = (int(value) for value in roi_xywh)
+    if not (width and height):
+        return camera
+    if x + width > camera.width or y + height > camera.height:
+        raise ConfigError(
+            f"camera calibration: the region of interest of {width}x{height} at ({x}, {y}) reaches "
+            f"beyond {camera.width}x{camera.height}"
+        )
+    matrix = camera.matrix.copy()
+    matrix[:2, 2] -= (x, y)
+    return replace(camera, matrix=matrix, height=height, width=width)

@@ -28,6 +28,7 @@ def camera_of(message: Any, height: int, width: int, *, rectified: bool) -> Came
     ConfigError
         See :func:`~tddfa_ros.core.calibration.camera_from_calibration`.
     """
+    roi = message.roi
     return camera_from_calibration(
         matrix=message.k,
         distortion=message.d,
@@ -38,6 +39,7 @@ def camera_of(message: Any, height: int, width: int, *, rectified: bool) -> Came
         rectified=rectified,
         image_height=height,
         image_width=width,
+        roi_xywh=(roi.x_offset, roi.y_offset, roi.width, roi.height),
     )
 
 

@@ -122,4 +122,6 @@ def _calibration(message: CameraInfo) -> tuple[object, ...]:
     """All that a camera is made of, without the header."""
     sizes = (message.height, message.width)
     numbers = (message.k.tobytes(), message.p.tobytes(), message.d.tobytes())
-    return (*sizes, message.distortion_model, *numbers)
+    roi = message.roi
+    region = (roi.x_offset, roi.y_offset, roi.width, roi.height)
+    return (*sizes, *region, message.distortion_model, *numbers)

@@ -53,6 +53,34 @@ def test_an_image_of_another_size_sees_the_same_rays():
     assert full.scaled_to(480, 640) is full
 
 
+@pytest.mark.parametrize("rectified", [False, True])
+@pytest.mark.parametrize("binning", [1, 2])
+def test_a_part_of_the_sensor_sees_its_rays(rectified, binning):
+    whole = calibration(rectified=rectified)
+    x, y, width, height = 160, 120, 320, 240
+    part = calibration(
+        rectified=rectified,
+        roi_xywh=(x, y, width, height),
+        image_height=height // binning,
+        image_width=width // binning,
+    )
+    pixels = np.array([[0.0, 0.0], [40, 30], [width / binning - 1, height / binning - 1]])
+    # Binned pixels have their centres between those that they are made of.
+    of_whole = pixels * binning + (binning - 1) / 2 + (x, y)
+    np.testing.assert_allclose(part.rays(pixels), whole.rays(of_whole), atol=1e-9)
+    assert (part.height, part.width) == (height // binning, width // binning)
+
+
+def test_no_part_or_all_of_the_sensor_changes_nothing():
+    for roi in ((0, 0, 0, 0), (0, 0, 640, 480)):
+        np.testing.assert_array_equal(calibration(roi_xywh=roi).matrix, K)
+
+
+def test_a_part_beyond_the_sensor_is_refused():
+    with pytest.raises(ConfigError, match=r"320x240 at \(400, 120\) reaches beyond 640x480"):
+        calibration(roi_xywh=(400, 120, 320, 240))
+
+
 def test_size_zero_means_that_of_the_image():
     assert calibration(height=0, width=0).matrix.tolist() == K.tolist()
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, RegionOfInterest
 
 from tddfa_ros.nodes.camera_info_input import CameraInfoInput
 
@@ -70,6 +70,17 @@ def test_an_image_of_half_the_size(cameras, send):
     assert (camera.height, camera.width) == (240, 320)
     assert camera.matrix[0, 0] == 250
     assert cameras.camera(240, 320, rectified=False) is camera
+
+
+def test_an_image_of_a_part_of_the_sensor(cameras, send):
+    message = calibration()
+    send(message)
+    whole = cameras.camera(480, 640, rectified=False)
+    message.roi = RegionOfInterest(x_offset=160, y_offset=120, width=320, height=240)
+    send(message)
+    part = cameras.camera(240, 320, rectified=False)
+    assert part.matrix[0, 0] == whole.matrix[0, 0]
+    np.testing.assert_array_equal(part.matrix[:2, 2], whole.matrix[:2, 2] - [160, 120])
 
 
 def test_the_newest_message_holds(cameras, send):
