@@ -10,6 +10,9 @@ from tddfa_ros.core.model_set import DetectorSpec, ModelSet
 from tddfa_ros.core.onnx_session import OnnxSession, TensorSpec
 from tddfa_ros.core.types import Detections
 
+LEAST_SIDE_PX = 8
+"""What the network sees must have so many pixels each way; with fewer some fail, and none finds."""
+
 
 class Detector:
     """The face detector of a model set.
@@ -61,6 +64,8 @@ class Detector:
         spec = self._spec
         least = spec.score_threshold if threshold is None else threshold
         image, scale = _scaled_down(require_bgr_image(image_bgr), spec)
+        if min(image.shape[:2]) < LEAST_SIDE_PX:
+            return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
         boxes, scores = self._session.run({"image": image})
         # A box is dropped only for a better one, so those below the threshold decide nothing.
         wanted = (scores > max(least, spec.candidate_threshold)) & _are_boxes(boxes)

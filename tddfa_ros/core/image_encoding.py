@@ -6,11 +6,16 @@ converted in one pass; of more bits per channel the upper eight are kept (65535 
 
 from __future__ import annotations
 
+import io
+import struct
+
 import cv2
 import numpy as np
+from PIL import Image
 
 from tddfa_ros.core.errors import ImageError
 
+_NO_IMAGE = "damaged, or not an image of a known format (JPEG, PNG, TIFF...)"
 MAX_PIXELS = 1 << 28
 """Larger images are refused: a wrong header should not ask for gigabytes."""
 
@@ -178,15 +183,32 @@ def bgr_from_file_bytes(data: bytes | np.ndarray, name: str) -> np.ndarray:
     Raises
     ------
     ImageError
-        The data is empty, damaged or of an unknown format.
+        The data is empty, damaged or of an unknown format, or the image larger than
+        :data:`MAX_PIXELS`.
     """
     buffer = np.frombuffer(data, np.uint8)
     if len(buffer) == 0:
         raise ImageError(f"{name}: the image is empty (0 bytes)")
+    _require_moderate_size(buffer, name)
     try:
         image = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
         raise ImageError(f"{name}: the image cannot be decoded: {error.err}") from error
     if image is None:
-        raise ImageError(f"{name}: damaged, or not an image of a known format (JPEG, PNG, TIFF...)")
+        raise ImageError(f"{name}: {_NO_IMAGE}")
     return bgr_from_array(image)
+
+
+def _require_moderate_size(content: np.ndarray, name: str) -> None:
+    """Look at the header before OpenCV makes room: kilobytes can say that they are gigabytes."""
+    try:
+        with Image.open(io.BytesIO(content.data)) as opened:
+            width, height = opened.size
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: too large: {error}") from error
+    except (OSError, ValueError, OverflowError, EOFError, KeyError, struct.error) as error:
+        raise ImageError(f"{name}: {_NO_IMAGE}") from error
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{name}: {width}x{height} pixels are too many, {MAX_PIXELS} at most; scale it down"
+        )

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tddfa_ros.core.detect import Detector, non_maximum_suppression
 from tddfa_ros.core.errors import ImageError, ModelSetError
 from tddfa_ros.core.model_description import DetectorSpec
-from tddfa_ros.core.model_set import ModelSet, RegressorSpec
+from tddfa_ros.core.model_set import ModelSet, RegressorSpec, load
 
 STILLS_ATOL_PX = 1.0
 
@@ -130,9 +130,9 @@ def test_best_first_in_pixels_of_the_image(tmp_path):
         ((1440, 1000), (720, 500)),
         ((500, 2160), (250, 1080)),
         ((1080, 1920), (607, 1080)),
-        ((1, 1), (1, 1)),
-        ((1, 8000), (1, 1080)),
-        ((8000, 1), (720, 1)),
+        ((8, 8), (8, 8)),
+        ((60, 8000), (8, 1080)),
+        ((8000, 89), (720, 8)),
         ((6000, 8000), (720, 960)),
     ],
 )
@@ -204,6 +204,14 @@ def test_a_set_without_detector_is_refused(tmp_path):
 @pytest.fixture(scope="module")
 def detector(model_set):
     return Detector(model_set, threads=2)
+
+
+@pytest.mark.parametrize("other", [7, 640])
+@pytest.mark.parametrize("side", range(1, 20))
+def test_images_without_room_for_a_face_have_none(repository, side, other):
+    embedded = Detector(load(repository / "models" / "embedded"), threads=1)
+    for shape in ((side, other), (other, side)):
+        assert len(embedded.detect(np.full((*shape, 3), 90, np.uint8))) == 0
 
 
 def test_stills_of_the_reference(detector, media, golden):

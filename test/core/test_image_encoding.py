@@ -1,9 +1,13 @@
+import struct
+import zlib
+
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tddfa_ros.core import image_encoding
 from tddfa_ros.core.errors import ImageError
 from tddfa_ros.core.image_encoding import (
     bgr_from_array,
@@ -213,3 +217,27 @@ def test_exif_orientation_is_applied(picture):
 def test_damaged_image_files_are_errors(data):
     with pytest.raises(ImageError, match="portrait"):
         bgr_from_file_bytes(data, "portrait.png")
+
+
+def png_header(width, height):
+    """The beginning of a PNG of so many grey pixels, which a decoder makes room for."""
+    fields = struct.pack(">II5B", width, height, 8, 0, 0, 0, 0)
+    checksum = struct.pack(">I", zlib.crc32(b"IHDR" + fields))
+    header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", len(fields)) + b"IHDR" + fields + checksum
+    return header + struct.pack(">I", 9) + b"IDAT"
+
+
+@pytest.mark.parametrize("side", [17408, 32000])
+def test_a_file_that_says_it_is_gigantic_is_refused_before_it_is_decoded(side, monkeypatch):
+    monkeypatch.setattr(image_encoding.cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(ImageError, match=r"clip\.png: too large"):
+        bgr_from_file_bytes(png_header(side, side), "clip.png")
+
+
+def test_the_size_limit_is_that_of_messages(monkeypatch):
+    coded = cv2.imencode(".png", np.zeros((30, 40, 3), np.uint8))[1]
+    monkeypatch.setattr(image_encoding, "MAX_PIXELS", 1200)
+    assert bgr_from_file_bytes(coded, "a").shape == (30, 40, 3)
+    monkeypatch.setattr(image_encoding, "MAX_PIXELS", 1199)
+    with pytest.raises(ImageError, match="a: 40x30 pixels are too many, 1199 at most"):
+        bgr_from_file_bytes(coded, "a")
