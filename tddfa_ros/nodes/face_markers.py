@@ -43,7 +43,7 @@ class FaceMarkers:
         self._mesh_shown = False
 
     def due(self, stamp_ns: int) -> bool:
-        """Whether the image of that stamp gets markers."""
+        """Whether the image of that time gets markers."""
         if self._sent_ns is None or stamp_ns < self._sent_ns:
             return True
         return stamp_ns - self._sent_ns >= (1 - _EARLY_SHARE) / self.rate_hz * NS_PER_S

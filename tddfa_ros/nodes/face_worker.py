@@ -19,6 +19,7 @@ from tddfa_ros.nodes.camera_info_input import CameraInfoInput
 from tddfa_ros.nodes.face_node_config import FaceNodeConfig
 from tddfa_ros.nodes.face_outputs import FaceOutputs
 from tddfa_ros.nodes.image_input import IncomingImage
+from tddfa_ros.nodes.image_times import ImageTimes
 from tddfa_ros.nodes.mesh_export import FittedImage
 from tddfa_ros.nodes.processing_errors import PROCESSING_ERRORS
 from tddfa_ros.nodes.raw_image import ImageHeader, decode_compressed_image, decode_image
@@ -74,6 +75,7 @@ class FaceWorker:
         self._decode = decode_compressed_image if compressed else decode_image
         self._rectified = rectified
         self._log = logger
+        self._times = ImageTimes(logger)
         self._pipeline_lock = threading.Lock()
         self._pending: dict[int, _Pending] = {}
         self._running = False
@@ -137,7 +139,8 @@ class FaceWorker:
         decoded_ns = time.monotonic_ns()
         self.stamp_ages_s.append((incoming.arrived_clock_ns - header.stamp_ns) / 1e9)
         camera = self._cameras.camera(*image_bgr.shape[:2], rectified=self._rectified)
-        result = self._pipeline.process(image_bgr, header.stamp_ns)
+        time_ns = self._times.of(header.stamp_ns, incoming.arrived_clock_ns)
+        result = self._pipeline.process(image_bgr, time_ns)
         self.newest = FittedImage(header, image_bgr, result.faces)
         self._outputs.publish_raw_faces(
             result, header, camera, _seconds_since(taken_ns), incoming.dropped

@@ -64,7 +64,8 @@ class MetricOutputs:
         self._last_header = header
         if self._tf is not None and frame.calibrated:
             self._publish_tf(frame, header)
-        if self._markers.get_subscription_count() > 0 and self.markers.due(header.stamp_ns):
+        due = self.markers.due(frame.result.stamp_ns)
+        if due and self._markers.get_subscription_count() > 0:
             self._send(self.markers.shapes(frame), header)
 
     def publish_dense(self, frame: MetricFrame, header: ImageHeader, scene: Scene) -> None:

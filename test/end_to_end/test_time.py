@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
+from visualization_msgs.msg import MarkerArray
 
 from tddfa_msgs.msg import FaceArray
 from tddfa_ros.core.bag import IMAGE_TYPE
@@ -48,6 +50,26 @@ def test_a_looping_bag_begins_anew_each_time(world, await_faces, tddfa_v2_set, r
     ids = [{face_id for record in part for face_id in record["ids"]} for part in (first, second)]
     assert [len(found) for found in ids] == [1, 1]
     assert not ids[0] & ids[1]
+
+
+def test_images_without_a_stamp_are_followed_by_their_times_of_arrival(
+    world, probe, repository, astronaut
+):
+    node = world.face_node(repository / "models" / "embedded", image_reliability="reliable")
+    faces = probe.messages(FaceArray, "faces")
+    markers = probe.messages(MarkerArray, "faces/markers")
+    images = probe.publisher(Image, "image")
+    one = np.hstack([astronaut, np.zeros_like(astronaut)])
+    two = np.hstack([astronaut, astronaut[:, ::-1]])
+    for number in itertools.count():
+        images.publish(encode_image(one if number < 15 else two, ImageHeader(0, 0, "camera")))
+        probe.spin_for(0.04)
+        if len(faces) > 15 and len(faces[-1].faces) == 2 and len(markers) > 4:
+            break
+        assert number < 300
+    assert {message.header.stamp.sec for message in faces} == {0}
+    assert node.output.count("the images have no stamp") == 1
+    assert {face.id for face in faces[-1].faces} > {face.id for face in faces[3].faces}
 
 
 def test_simulated_time_that_stands_still_holds_nothing_up(world, probe, tddfa_v2_set, astronaut):
