@@ -5,21 +5,58 @@ from __future__ import annotations
 import io
 import math
 import re
+import reprlib
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tddfa_ros.core.errors import UnsafeFileError
 
 MAX_MEMBERS = 64
+MAX_SHOWN = 500
+# Those that numpy writes. zipfile unpacks the others in one piece, whatever size they claim.
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # numpy's own reader evaluates the header as Python; numpy always writes it in this one way.
 _NPY_HEADER = re.compile(
     rb"\{'descr': '(?P<dtype>[<>|=]?(f[248]|[iu][1248]|b1|U\d{1,4}))', "
     rb"'fortran_order': (?P<fortran>True|False), "
     rb"'shape': \((?P<shape>(\d{1,12}(, |,?(?=\))))*)\), \} *\n"
 )
+
+
+class _Short(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 2
+        self.maxtuple = self.maxlist = 8
+        self.maxstring = 100
+
+    def repr_int(self, x: int, level: int) -> str:
+        # repr() raises ValueError for more than 4300 digits.
+        return repr(x) if x.bit_length() <= 128 else f"a number of {x.bit_length()} bits"
+
+    def repr_bytes(self, x: bytes, level: int) -> str:
+        return repr(x) if len(x) <= 20 else f"{x[:20]!r}..."
+
+
+_SHORT = _Short()
+
+
+def shown(value: Any) -> str:
+    """Short ``repr`` of a value from outside, for a message.
+
+    In full it grows tenfold with each list of ten references to the list before, and raises
+    RecursionError for what is nested deeply.
+    """
+    return short(_SHORT.repr(value))
+
+
+def short(text: str) -> str:
+    """Beginning of a text from outside, for a message."""
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
@@ -79,7 +116,7 @@ def array_from_bytes(
         The length disagrees, or a dimension is not a number from 1 to 2**31 - 1.
     """
     if len(shape) > 8 or not all(type(d) is int and 1 <= d < 2**31 for d in shape):
-        raise UnsafeFileError(f"{source}: shape {shape!r} is not one of plain data")
+        raise UnsafeFileError(f"{source}: shape {shown(shape)} is not one of plain data")
     if dtype.itemsize == 0 or math.prod(shape) * dtype.itemsize != len(data):
         raise UnsafeFileError(
             f"{source}: {len(data)} bytes of data, but {dtype} {shape} takes "
@@ -118,8 +155,17 @@ def read_npz(data: bytes, source: str, limit: int, kinds: str = "fiubU") -> dict
             for member in members:
                 name = member.filename.removesuffix(".npy")
                 if name in arrays or name == member.filename:
-                    raise UnsafeFileError(f"{source}: unexpected member {member.filename!r}")
-                arrays[name] = read_npy(archive.read(member), f"{source}:{name}", kinds)
+                    raise UnsafeFileError(f"{source}: unexpected member {shown(member.filename)}")
+                if member.compress_type not in _COMPRESSIONS:
+                    raise UnsafeFileError(
+                        f"{source}: member {shown(member.filename)} is compressed with method "
+                        f"{member.compress_type}, which numpy never writes; write the file with "
+                        "numpy.savez_compressed"
+                    )
+                # The size is only a claim: without a bound, up to 2 GB are inflated first.
+                with archive.open(member) as stream:
+                    content = stream.read(member.file_size + 1)
+                arrays[name] = read_npy(content, f"{source}:{short(name)}", kinds)
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -127,7 +173,8 @@ def read_npz(data: bytes, source: str, limit: int, kinds: str = "fiubU") -> dict
         NotImplementedError,  # a compression method that zipfile lacks
         RuntimeError,  # an encrypted member
         OSError,
+        OverflowError,  # a member that begins beyond 2**63
         ValueError,
     ) as error:
-        raise UnsafeFileError(f"{source}: not an .npz file: {error}") from error
+        raise UnsafeFileError(f"{source}: not an .npz file: {short(str(error))}") from error
     return arrays

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tddfa_ros.core.array_file import read_bounded
+from tddfa_ros.core.array_file import read_bounded, short, shown
 from tddfa_ros.core.errors import ModelSetError, ModelSetNotFoundError, UnsafeFileError
 
 DESCRIPTION_FILE = "model.yaml"
@@ -135,15 +135,16 @@ def read_description(folder: str | os.PathLike[str]) -> Description:
             "`python -m tddfa_ros models list` shows the sets there are."
         )
     try:
-        document = yaml.safe_load(read_bounded(file, MAX_DESCRIPTION_BYTES))
+        document = yaml.load(read_bounded(file, MAX_DESCRIPTION_BYTES), _Loader)
     except (OSError, UnsafeFileError) as error:
         raise ModelSetError(f"{file}: cannot be read: {error}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ModelSetError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
+    except _YAML_ERRORS as error:
+        raise ModelSetError(f"{file}: not YAML: {short(' '.join(str(error).split()))}") from error
     top = _Section(file, "", document)
     if top.take("format", int) != FORMAT:
         raise ModelSetError(
-            f"{file}: format {document['format']}, this version reads {FORMAT}; import the set anew"
+            f"{file}: format {shown(document['format'])}, this version reads {FORMAT}; "
+            "import the set anew"
         )
     face = top.section("face_model")
     if face.take("file", str) != FACE_MODEL_FILE:
@@ -163,7 +164,7 @@ def read_description(folder: str | os.PathLike[str]) -> Description:
     top.finish()
     for name in (description.detector.file, description.regressor.file, FACE_MODEL_FILE):
         if name not in description.files:
-            raise ModelSetError(f"{file}: `files` has no entry for {name}")
+            raise ModelSetError(f"{file}: `files` has no entry for {short(name)}")
     return description
 
 
@@ -184,6 +185,30 @@ def dump_description(description: Description) -> str:
         "files": {name: dataclasses.asdict(rec) for name, rec in description.files.items()},
     }
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses merge keys: what they name is copied, so that nested ones grow exponentially."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a merge key (<<) is not admitted; write its entries out"
+                )
+        super().flatten_mapping(node)
+
+
+# PyYAML lets pass what its constructors stumble over, such as KeyError for `!!bool maybe`.
+_YAML_ERRORS = (
+    yaml.YAMLError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -209,7 +234,7 @@ class _Section:
         self.values = dict(values)
 
     def fail(self, key: str, value: Any, why: str) -> None:
-        raise ModelSetError(f"{self.file}: {self.name}{key}={value!r}: {why}")
+        raise ModelSetError(f"{self.file}: {self.name}{key}={shown(value)}: {why}")
 
     def take(self, key: str, kind: type, default: Any = None) -> Any:
         if key not in self.values:
@@ -217,7 +242,8 @@ class _Section:
                 return default
             raise ModelSetError(f"{self.file}: {self.name}{key} is missing")
         value = self.values.pop(key)
-        if kind is float and type(value) is int:
+        # float() raises OverflowError for larger ones.
+        if kind is float and type(value) is int and value.bit_length() < 1000:
             value = float(value)
         if type(value) is not kind:
             self.fail(key, value, f"expected {kind.__name__}")
@@ -230,7 +256,7 @@ class _Section:
         return value
 
     def section(self, key: str) -> _Section:
-        return _Section(self.file, f"{self.name}{key}.", self.take(key, dict))
+        return _Section(self.file, f"{self.name}{short(key)}.", self.take(key, dict))
 
     def file_name(self, key: str, default: str) -> str:
         value = self.take(key, str, default)
@@ -239,7 +265,8 @@ class _Section:
 
     def finish(self) -> None:
         if self.values:
-            names = ", ".join(f"{self.name}{key}" for key in self.values)
+            keys = [key if isinstance(key, str) else shown(key) for key in self.values]
+            names = short(", ".join(f"{self.name}{key}" for key in keys))
             raise ModelSetError(f"{self.file}: unknown key {names}")
 
 

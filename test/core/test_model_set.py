@@ -246,6 +246,7 @@ def change_yaml(folder, keys, value):
         (["regressor", "has_confidence"], 1, "expected bool"),
         (["face_model", "metres_per_unit"], 0, "metres_per_unit=0"),
         (["face_model", "metres_per_unit"], float("inf"), "metres_per_unit=inf"),
+        (["face_model", "metres_per_unit"], 10**400, "metres_per_unit=a number of 1329 bits"),
         (["face_model", "file"], "x.npz", "must be face_model.npz"),
         (["files", "detector.onnx", "size_bytes"], 10**12, "size_bytes"),
         (["files", "detector.onnx", "sha256"], 5, "expected str"),
@@ -259,6 +260,9 @@ def test_a_wrong_entry_is_named(small_set, keys, value, message):
         model_set.load(small_set)
 
 
+SHARED = "".join(f"l{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 6))
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -269,12 +273,48 @@ def test_a_wrong_entry_is_named(small_set, keys, value, message):
         "!!python/object/apply:os.system [exit]",
         "[" * 5000,
         "a: 1" + " " * 300_000,
+        "format: 1\nl0: &a0 [1]\n" + SHARED + "face_model: {file: *a5}",
+        "l0: &a0 [1]\n" + SHARED + "format: *a5",
+        "format: 0x1" + "0" * 10_000,
+        "!!" + "a" * 100_000 + " 1",
+        "!!bool maybe",
+        "!!int ''",
+        "!!float ''",
+        "!!timestamp never",
+        "1" + ":1" * 1000 + ".5",
     ],
-    ids=["empty", "list", "open", "nul", "python", "deep", "long"],
+    ids=lambda text: text[:12],
 )
 def test_a_description_that_is_none_is_refused(small_set, text):
     (small_set / "model.yaml").write_text(text)
-    with pytest.raises(ModelSetError, match=r"model\.yaml"):
+    with pytest.raises(ModelSetError, match=r"model\.yaml") as caught:
+        read_description(small_set)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "? " + "a" * 100_000 + "\n",
+        "? 0x1" + "0" * 10_000 + "\n",
+        "".join(f"key{i}: 1\n" for i in range(10_000)),
+    ],
+    ids=["long", "large number", "many"],
+)
+def test_unknown_keys_are_named_in_few_words(small_set, lines):
+    with (small_set / "model.yaml").open("a") as file:
+        file.write(lines)
+    with pytest.raises(ModelSetError, match="unknown key") as caught:
+        read_description(small_set)
+    assert len(str(caught.value)) < 1000
+
+
+def test_merge_keys_are_refused_as_nested_ones_grow_without_end(small_set):
+    with (small_set / "model.yaml").open("a") as file:
+        file.write("l0: &a0 {a: 1}\n")
+        for i in range(1, 6):
+            file.write(f"l{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}\n")
+    with pytest.raises(ModelSetError, match="merge key"):
         read_description(small_set)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from tddfa_ros.core.array_file import array_from_bytes
 from tddfa_ros.core.errors import UnsafeFileError
 
 MAX_UNPACKED_BYTES = 64 * 1024 * 1024
+MAX_DIMENSIONS = 8
 _COMPRESSED, _MATRIX = 15, 14
 _INT32, _UINT32, _INT8, _DOUBLE_CLASS, _LAST_NUMERIC_CLASS = 5, 6, 1, 6, 15
 _COMPLEX_FLAG = 0x0800
@@ -69,11 +71,14 @@ def read_mat(data: bytes, source: str) -> dict[str, np.ndarray]:
 def _inflate(content: bytes, limit: int, source: str) -> bytes:
     machine = zlib.decompressobj()
     try:
-        unpacked = machine.decompress(content, limit)
+        # One more than is admitted, as 0 would mean: without a limit.
+        unpacked = machine.decompress(content, limit + 1)
     except (zlib.error, ValueError) as error:
         raise UnsafeFileError(f"{source}: damaged: {error}") from error
-    if not machine.eof:
-        raise UnsafeFileError(f"{source}: cut short, or larger than {limit} bytes when unpacked")
+    if not machine.eof or len(unpacked) > limit:
+        raise UnsafeFileError(
+            f"{source}: cut short, or larger than {MAX_UNPACKED_BYTES} bytes in all when unpacked"
+        )
     return unpacked
 
 
@@ -98,7 +103,8 @@ def _elements(data: bytes, source: str) -> Iterator[tuple[int, bytes]]:
 
 
 def _matrix(content: bytes, source: str) -> tuple[str, np.ndarray]:
-    parts = list(_elements(content, source))
+    # A fifth part is one too many: millions of empty ones would take hundreds of bytes each.
+    parts = list(islice(_elements(content, source), 5))
     if len(parts) != 4 or [kind for kind, _ in parts[:3]] != [_UINT32, _INT32, _INT8]:
         raise UnsafeFileError(f"{source}: content other than real numeric matrices")
     flags = int.from_bytes(parts[0][1][:4], "little")
@@ -106,6 +112,11 @@ def _matrix(content: bytes, source: str) -> tuple[str, np.ndarray]:
     kind, numbers = parts[3]
     if not numeric or flags & _COMPLEX_FLAG or kind not in _NUMBERS or len(parts[1][1]) % 4:
         raise UnsafeFileError(f"{source}: content other than real numeric matrices")
+    dimensions = len(parts[1][1]) // 4
+    if not 1 <= dimensions <= MAX_DIMENSIONS:
+        raise UnsafeFileError(
+            f"{source}: a matrix of {dimensions} dimensions; 1 to {MAX_DIMENSIONS} are admitted"
+        )
     shape = tuple(int(n) for n in np.frombuffer(parts[1][1], "<i4"))
     if math.prod(shape) > MAX_UNPACKED_BYTES:
         raise UnsafeFileError(f"{source}: a matrix of {shape}")

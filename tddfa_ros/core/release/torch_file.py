@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from tddfa_ros.core.array_file import shown
 from tddfa_ros.core.errors import UnsafeFileError
 from tddfa_ros.core.release.unpickle import Constructor, Dict, Name, Pending, read_one
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
 MAX_DIMENSIONS = 8
+# All tensors / all storages. Two tensors may view one storage, as a weight may have two names.
+MAX_TENSOR_SHARE = 2
 
 STORAGES = {
     "torch.DoubleStorage": "<f8",
@@ -129,8 +133,8 @@ def read_state_dict(data: bytes, source: str) -> dict[str, np.ndarray]:
         known = isinstance(storage_type, Name) and storage_type.name in STORAGES
         if kind != "storage" or not known or not isinstance(key, str) or type(count) is not int:
             raise UnsafeFileError("a reference that is no storage")
-        if identity[5:] not in ((), (None,)) or count < 1:
-            raise UnsafeFileError("a storage that is a part of another, or empty")
+        if identity[5:] not in ((), (None,)) or not 1 <= count < 2**63:
+            raise UnsafeFileError("a storage that is a part of another, empty or too large")
         new = _Storage(STORAGES[storage_type.name], count)
         old = storages.setdefault(key, new)
         if (old.dtype, old.count) != (new.dtype, new.count):
@@ -146,7 +150,8 @@ def read_state_dict(data: bytes, source: str) -> dict[str, np.ndarray]:
         raise UnsafeFileError(f"{source}: written on a big-endian machine, which is not supported")
     content = read_one(stream, source, CONSTRUCTORS, storage_of)
     keys = read_one(stream, source, {})
-    if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
+    texts = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+    if not texts or sorted(keys) != sorted(storages):
         raise UnsafeFileError(f"{source}: its storages are not those that its tensors name")
     for key in keys:
         _fill(storages[key], stream, source)
@@ -157,8 +162,20 @@ def read_state_dict(data: bytes, source: str) -> dict[str, np.ndarray]:
         raise UnsafeFileError(f"{source}: holds no dict of tensors")
     for name, tensor in weights.items():
         if not isinstance(name, str) or not isinstance(tensor, _Tensor):
-            raise UnsafeFileError(f"{source}: {name!r} is no tensor")
+            raise UnsafeFileError(f"{source}: {shown(name)} is no tensor")
+    _check_total(weights.values(), storages.values(), source)
     return {name: tensor.array() for name, tensor in weights.items()}
+
+
+def _check_total(tensors: Iterable[_Tensor], storages: Iterable[_Storage], source: str) -> None:
+    """Each tensor becomes an array of its own: many over one storage would fill the memory."""
+    wanted = sum(math.prod(tensor.size) * tensor.storage.dtype.itemsize for tensor in tensors)
+    held = sum(storage.count * storage.dtype.itemsize for storage in storages)
+    if wanted > MAX_TENSOR_SHARE * held:
+        raise UnsafeFileError(
+            f"{source}: its tensors take {wanted} bytes out of storages of {held} bytes; at most "
+            f"{MAX_TENSOR_SHARE} times as many are admitted. Take the release's file."
+        )
 
 
 def _fill(storage: _Storage, stream: io.BytesIO, source: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from tddfa_ros.core.array_file import array_from_bytes
+from tddfa_ros.core.array_file import array_from_bytes, short, shown
 from tddfa_ros.core.errors import UnsafeFileError
 
 MAX_INSTRUCTIONS = 1_000_000
@@ -68,13 +68,13 @@ class Pending:
 class _Dtype(Pending):
     def __init__(self, code: Any) -> None:
         if not isinstance(code, str) or not _DTYPE.fullmatch(code):
-            raise UnsafeFileError(f"array of dtype {code!r}; only plain numbers are admitted")
+            raise UnsafeFileError(f"array of dtype {shown(code)}; only plain numbers are admitted")
         self.dtype = np.dtype(code)
 
     def build(self, state: Any) -> None:
         simple = isinstance(state, tuple) and len(state) == 8 and state[2:5] == (None, None, None)
         if not simple or state[1] not in ("<", ">", "|", "="):
-            raise UnsafeFileError(f"dtype state {state!r} is not that of plain numbers")
+            raise UnsafeFileError(f"dtype state {shown(state)} is not that of plain numbers")
         self.dtype = self.dtype.newbyteorder(state[1])
 
     def finish(self) -> Any:
@@ -92,7 +92,10 @@ class _Array(Pending):
         if not isinstance(dtype, _Dtype) or not isinstance(data, bytes):
             raise UnsafeFileError("array of objects; only arrays of plain numbers are admitted")
         if not isinstance(shape, tuple) or not isinstance(fortran_order, bool):
-            raise UnsafeFileError(f"array of shape {shape!r} and order {fortran_order!r}")
+            raise UnsafeFileError(
+                f"array of shape {shown(shape)} and order {shown(fortran_order)}; expected a tuple "
+                "and a bool"
+            )
         self.array = array_from_bytes(data, dtype.dtype, shape, fortran_order, "array")
 
     def finish(self) -> np.ndarray:
@@ -162,7 +165,7 @@ def read_one(
     ------
     UnsafeFileError
     """
-    machine = _Machine(constructors, persistent)
+    machine = _Machine(constructors, persistent, len(stream.getbuffer()))
     try:
         for count, (code, argument, _) in enumerate(pickletools.genops(stream)):
             if count > MAX_INSTRUCTIONS:
@@ -170,9 +173,13 @@ def read_one(
             machine.step(code.name, argument)
         return _finished(machine.pop(), {}, 0)
     except UnsafeFileError as error:
-        raise UnsafeFileError(f"{source}: refused: {error}. Nothing of it was executed.") from error
-    except (ValueError, OverflowError, MemoryError) as error:
-        raise UnsafeFileError(f"{source}: not a pickle, or a damaged one: {error}") from error
+        raise UnsafeFileError(
+            f"{source}: refused: {short(str(error))}. Nothing of it was executed."
+        ) from error
+    except (ValueError, OverflowError, MemoryError, RecursionError) as error:
+        raise UnsafeFileError(
+            f"{source}: not a pickle, or a damaged one: {short(str(error))}"
+        ) from error
 
 
 class _Machine:
@@ -182,9 +189,12 @@ class _Machine:
         self,
         constructors: dict[str, Constructor | None],
         persistent: Callable[[Any], Any] | None,
+        file_bytes: int,
     ) -> None:
         self.constructors = constructors
         self.persistent = persistent
+        self.file_bytes = file_bytes
+        self.array_bytes = 0
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
@@ -260,7 +270,15 @@ class _Machine:
 
     def build(self, _: Any) -> None:
         state = self.pop()
-        self.top(Pending).build(state)
+        target = self.top(Pending)
+        target.build(state)
+        if isinstance(target, _Array) and target.array is not None:
+            # Each array is a copy: many made from the same bytes would fill the memory.
+            self.array_bytes += target.array.nbytes
+            if self.array_bytes > self.file_bytes:
+                raise UnsafeFileError(
+                    f"its arrays take more than the {self.file_bytes} bytes of the file"
+                )
 
     def persistent_id(self, _: Any) -> None:
         if self.persistent is None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from tddfa_ros.core.errors import UnsafeFileError
+from tddfa_ros.core.release import mat_file
 from tddfa_ros.core.release.mat_file import read_mat
 
 scipy_io = pytest.importorskip("scipy.io")
@@ -75,6 +76,64 @@ def test_what_inflates_without_end_is_refused():
         assert tracemalloc.get_traced_memory()[1] < 160_000_000
     finally:
         tracemalloc.stop()
+
+
+def deflated(*contents):
+    packed = [zlib.compress(content) for content in contents]
+    elements = (struct.pack("<II", 15, len(content)) + content for content in packed)
+    return mat(a=np.eye(2))[:128] + b"".join(elements)
+
+
+def matrix(*parts):
+    """Matrix of any parts, each a type and its data."""
+    content = b"".join(
+        struct.pack("<II", kind, len(data)) + data + bytes(-len(data) % 8) for kind, data in parts
+    )
+    return struct.pack("<II", 14, len(content)) + content
+
+
+FLAGS = (6, struct.pack("<II", 6, 0))
+
+
+def test_the_budget_may_be_used_up_and_then_nothing_more_is_inflated(monkeypatch):
+    first = mat(False, a=np.eye(20))[128:]
+    monkeypatch.setattr(mat_file, "MAX_UNPACKED_BYTES", len(first))
+    np.testing.assert_array_equal(read_mat(deflated(first), "x")["a"], np.eye(20))
+    data = deflated(first, struct.pack("<II", 14, 2**31) + bytes(20_000_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnsafeFileError, match="larger than"):
+            read_mat(data, "x")
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_matrix_of_one_byte_more_than_the_budget_is_refused(monkeypatch):
+    first = mat(False, a=np.eye(20))[128:]
+    monkeypatch.setattr(mat_file, "MAX_UNPACKED_BYTES", len(first) - 1)
+    with pytest.raises(UnsafeFileError, match=f"larger than {len(first) - 1} bytes"):
+        read_mat(deflated(first), "x")
+
+
+def test_a_matrix_of_many_parts_is_refused_without_memory_for_them():
+    data = deflated(matrix(FLAGS, *[(5, b"")] * 1_000_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnsafeFileError, match="other than real numeric matrices"):
+            read_mat(data, "x")
+        assert tracemalloc.get_traced_memory()[1] < 40_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("count", [0, 9, 100_000])
+def test_a_matrix_of_no_or_many_dimensions_is_refused_in_few_words(count):
+    dimensions = np.full(count, 3, "<i4").tobytes()
+    data = deflated(matrix(FLAGS, (5, dimensions), (1, b"a"), (9, bytes(8))))
+    with pytest.raises(UnsafeFileError, match=f"a matrix of {count} dimensions") as caught:
+        read_mat(data, "x")
+    assert len(str(caught.value)) < 1000
 
 
 @pytest.mark.parametrize("data", [b"", b"x" * 200, b"MATLAB 7.3 MAT-file".ljust(200)])

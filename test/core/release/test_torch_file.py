@@ -123,6 +123,25 @@ def test_any_layout_within_the_storage_comes_back(order, offset):
     np.testing.assert_array_equal(read["b"], numbers[:5])
 
 
+def test_a_weight_that_stands_under_two_names_comes_back():
+    content = {"encoder": tensor(WEIGHT, (4, 6)), "decoder": tensor(WEIGHT, (6, 4), (1, 6))}
+    read = read_state_dict(pth(content, [WEIGHT]), "x")
+    np.testing.assert_array_equal(read["encoder"], WEIGHT.numbers.reshape(4, 6))
+    np.testing.assert_array_equal(read["decoder"], read["encoder"].T)
+
+
+def test_many_tensors_over_one_storage_are_refused_without_memory_for_them():
+    storage = Storage("1", np.zeros(250_000, "<f4"))
+    data = pth({f"w{i}": tensor(storage, (250_000,)) for i in range(100)}, [storage])
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnsafeFileError, match=r"100000000 bytes .* storages of 1000000 bytes"):
+            read_state_dict(data, "x")
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize(
     ("size", "strides", "offset"),
     [
@@ -167,6 +186,7 @@ GOOD = {"w": tensor(WEIGHT, (24,))}
         "storage missing": (pth(GOOD, []), "storages are not those"),
         "storage unknown": (pth(GOOD, [WEIGHT, STEPS]), "storages are not those"),
         "keys no list": (pth(GOOD, [WEIGHT], keys="1"), "storages are not those"),
+        "keys of numbers": (pth(GOOD, [WEIGHT], keys=[1]), "storages are not those"),
         "keys repeated": (pth(GOOD, [WEIGHT], keys=["1", "1"]), "storages are not those"),
         "keys of lists": (pth(GOOD, [WEIGHT], keys=[["1"]]), "storages are not those"),
         "data after its end": (pth(GOOD, [WEIGHT]) + b"x", "after its end"),
@@ -174,6 +194,7 @@ GOOD = {"w": tensor(WEIGHT, (24,))}
         "empty": (pth({}, []), "no dict of tensors"),
         "not only tensors": (pth({"a": 1, **GOOD}, [WEIGHT]), "'a' is no tensor"),
         "numbered": (pth({1: tensor(WEIGHT, (24,))}, [WEIGHT]), "1 is no tensor"),
+        "numbered far": (pth({10**5000: GOOD["w"]}, [WEIGHT]), "number of 16610 bits is no tensor"),
         "a storage as it is": (pth({"w": WEIGHT}, [WEIGHT]), "storage outside a tensor"),
         "tensor of a tensor": (
             pth({"w": Call(REBUILD, GOOD["w"], 0, (1,), (1,), False, None)}, [WEIGHT]),
@@ -191,6 +212,10 @@ GOOD = {"w": tensor(WEIGHT, (24,))}
         "storage larger than said": (
             pth({"w": tensor(Storage("1", [], count=5), (5,))}, [WEIGHT]),
             "24 numbers where 5 are expected",
+        ),
+        "storage of no possible size": (
+            pth({"w": tensor(Storage("1", [], count=10**5000), (5,))}, [WEIGHT]),
+            "part of another, empty or too large",
         ),
         "storage larger than the file": (
             pth({"w": tensor(Storage("1", [], count=2**30), (5,))}, [], keys=["1"])

@@ -234,6 +234,71 @@ def test_a_claim_of_size_costs_nothing(program):
         tracemalloc.stop()
 
 
+def array_state(shape):
+    return ARRAY + b"(K\x01" + shape + DTYPE + b"\x89C\x04" + bytes(4) + b"tb."
+
+
+MESSAGE_PROGRAMS = {
+    "dtype": lambda value: b"\x80\x02" + value + b"0cnumpy\ndtype\nh\x00\x85R.",
+    "dtype state": lambda value: b"\x80\x02" + value + b"0" + DTYPE + b"h\x00b.",
+    "array shape": lambda value: value + b"0" + array_state(b"h\x00"),
+    "array shape in a list": lambda value: value + b"0" + array_state(b"]h\x00a"),
+    "array order": lambda value: value + b"0" + ARRAY + b"(K\x01)" + DTYPE + b"h\x00C\x00tb.",
+    "data": lambda value: value + b"0cnumpy\nndarray\nh\x00\x86.",
+    "name": lambda value: b"\x80\x04" + value + b"0X\x01\x00\x00\x00ah\x00\x93.",
+}
+
+
+@pytest.mark.parametrize("place", MESSAGE_PROGRAMS)
+@pytest.mark.parametrize(
+    "value",
+    {
+        "shared": b"K\x01q\x000" + b"h\x00h\x00\x86q\x000" * 16 + b"h\x00",
+        "shared in 9": b"K\x01q\x000" + (b"(" + b"h\x00" * 9 + b"tq\x000") * 5 + b"h\x00",
+        "deep": b")" + b"\x85" * 5000 + b"q\x00",
+        "long text": b"X" + struct.pack("<I", 100_000) + b"a" * 100_000 + b"q\x00",
+        "long bytes": b"B" + struct.pack("<I", 100_000) + bytes(100_000) + b"q\x00",
+        "large number": b"\x8b" + struct.pack("<I", 3000) + b"\x01" * 3000 + b"q\x00",
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_what_is_refused_is_said_in_few_words(place, value):
+    with pytest.raises(UnsafeFileError) as caught:
+        read_pickle(MESSAGE_PROGRAMS[place](value[1]), "x")
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("line", [b"c%b\nb\n.", b"F%b\n.", b"S%b\n.", b"I%b\n."])
+def test_a_long_line_is_refused_in_few_words(line):
+    with pytest.raises(UnsafeFileError) as caught:
+        read_pickle(line % (b"x" * 100_000), "x")
+    assert len(str(caught.value)) < 1000
+
+
+def test_arrays_that_share_their_bytes_are_refused_without_memory_for_each():
+    count, length = 100, 1_000_000
+    parts = [
+        RECONSTRUCT + b"q\x000cnumpy\nndarray\nK\x00\x85C\x01b\x87q\x010" + DTYPE + b"q\x020",
+        b"B" + struct.pack("<I", length) + bytes(length) + b"q\x030](",
+        (b"h\x00h\x01R(K\x01J" + struct.pack("<i", length // 4) + b"\x85h\x02\x89h\x03tb") * count,
+        b"e.",
+    ]
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            UnsafeFileError, match=r"arrays take more than the \d+ bytes of the file"
+        ):
+            read_pickle(b"".join(parts), "x")
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_arrays_of_one_byte_come_back_although_python_shares_their_bytes():
+    values = [np.ones(1, np.uint8) for _ in range(100)]
+    np.testing.assert_array_equal(read_pickle(pickle.dumps(values, 4), "x"), values)
+
+
 def test_a_far_memo_costs_nothing():
     tracemalloc.start()
     try:
