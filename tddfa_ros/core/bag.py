@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 import numpy as np
 from rosbags.interfaces import Connection
-from rosbags.rosbag2 import Reader, ReaderError
+from rosbags.rosbag2 import Reader, ReaderError, reader
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
 
@@ -22,6 +22,10 @@ IMAGE_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 
+BAG_SUFFIXES = frozenset((".mcap", ".db3"))
+
+# That of Python, or of a package in its place: whichever this version of rosbags uses.
+_ZSTD_ERROR = getattr(getattr(reader, "zstd", None), "ZstdError", RuntimeError)
 BAG_ERRORS = (
     ReaderError,
     SerdeError,
@@ -32,12 +36,21 @@ BAG_ERRORS = (
     IndexError,
     AttributeError,
     AssertionError,
+    RuntimeError,  # of lz4
+    MemoryError,  # a damaged length asks for more than there is,
+    OverflowError,  # or for more than there can be
+    TypeError,
     struct.error,
     apsw.Error,
+    _ZSTD_ERROR,
 )
 """What the readers of a damaged bag raise."""
 
 _TYPES = get_typestore(Stores.ROS2_JAZZY)
+
+
+def _why(error: BaseException) -> str:
+    return str(error) or type(error).__name__
 
 
 @dataclass(frozen=True)
@@ -74,6 +87,12 @@ class BagImage:
     frame_id: str
     message: BagMessage
     fields: Any
+
+
+def is_bag(path: Path | str) -> bool:
+    """Whether a file or folder is a rosbag2 recording, by its name or what lies in it."""
+    path = Path(path)
+    return path.suffix.lower() in BAG_SUFFIXES or (path / "metadata.yaml").is_file()
 
 
 def bgr_of_fields(fields: Any) -> np.ndarray:
@@ -131,8 +150,8 @@ class BagReader:
             self._open = True
         except BAG_ERRORS as error:
             raise MediaError(
-                f"{self.path}: not a readable rosbag2 recording: {error}; a bag is a folder with "
-                "metadata.yaml, or one .mcap or .db3 file"
+                f"{self.path}: not a readable rosbag2 recording: {_why(error)}; a bag is a folder "
+                "with metadata.yaml, or one .mcap or .db3 file"
             ) from error
 
     @property
@@ -165,7 +184,7 @@ class BagReader:
                     connection.topic, connection.msgtype, received_ns, bytes(data), connection.id
                 )
         except BAG_ERRORS as error:
-            raise MediaError(f"{self.path}: the bag is damaged: {error}") from error
+            raise MediaError(f"{self.path}: the bag is damaged: {_why(error)}") from error
 
     def close(self) -> None:
         """Close the files; harmless when they are closed."""
@@ -225,7 +244,7 @@ class ImageBag(BagReader):
             fields: Any = _TYPES.deserialize_cdr(message.data, message.msgtype)
         except BAG_ERRORS as error:
             raise MediaError(
-                f"{self.path}: an image message on {message.topic} is damaged: {error}"
+                f"{self.path}: an image message on {message.topic} is damaged: {_why(error)}"
             ) from error
         stamp = fields.header.stamp
         stamp_ns = int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)

@@ -10,8 +10,9 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, pairwise, tee
 from pathlib import Path
 from typing import Self
 
@@ -19,17 +20,13 @@ import av
 import cv2
 import numpy as np
 
-from tddfa_ros.core.bag import BagMessage, ImageBag, bgr_of_fields
+from tddfa_ros.core.bag import BagMessage, ImageBag, bgr_of_fields, is_bag
 from tddfa_ros.core.errors import ImageError, MediaError
 from tddfa_ros.core.image_encoding import bgr_from_array, bgr_from_file_bytes
 
-# fmt: off
-IMAGE_SUFFIXES = frozenset((
-    ".bmp", ".dib", ".jpeg", ".jpg", ".jpe", ".jp2", ".png", ".webp",
-    ".pbm", ".pgm", ".ppm", ".pnm", ".tif", ".tiff",
-))
-# fmt: on
-BAG_SUFFIXES = frozenset((".mcap", ".db3"))
+IMAGE_SUFFIXES = frozenset(
+    ".bmp .dib .jpeg .jpg .jpe .jp2 .png .webp .pbm .pgm .ppm .pnm .tif .tiff".split()
+)
 
 STILL_INTERVAL_NS = 1_000_000_000
 """Distance of the stamps of the images of a folder, which have no time of their own."""
@@ -86,24 +83,20 @@ class Media:
         self.skipped = 0
         self.told = set(told)
         self._told_before = frozenset(told)
-        self._first: MediaFrame | None = None
         self._frames: Iterator[MediaFrame] = iter(())
 
     def _start(self, frames: Iterator[MediaFrame]) -> None:
         """Read the first image, so that an empty source is an error at once."""
-        self._frames = frames
-        self._first = next(frames, None)
-        if self._first is None:
+        first = next(frames, None)
+        if first is None:
             self.close()
             raise MediaError(f"{self.source}: no readable image in this {self.kind}")
-        self.height, self.width = self._first.image_bgr.shape[:2]
+        self.height, self.width = first.image_bgr.shape[:2]
+        self._frames = chain((first,), frames)
 
     def __iter__(self) -> Iterator[MediaFrame]:
-        """Yield what has not been read yet."""
-        if self._first is not None:
-            first, self._first = self._first, None
-            yield first
-        yield from self._frames
+        """Return the iterator over what has not been read yet."""
+        return self._frames
 
     def _skip(self, what: str) -> None:
         self.skipped += 1
@@ -149,28 +142,19 @@ class Video(Media):
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
         fps = float(self._stream.average_rate or 0)
-        fps = fps if 0.1 <= fps <= 1000.0 else 30.0
-        self.fps = fps
+        self.fps = fps = fps if 0.1 <= fps <= 1000.0 else 30.0
         self._period_ns = round(1e9 / fps)
         self.frame_count = self._stream.frames or None
         self._start(self._decode())
 
     def _decode(self) -> Iterator[MediaFrame]:
-        period_ns = self._period_ns
-        first_ns: int | None = None
-        last_ns = -period_ns
-        index = 0
-        for frame in self._readable():
-            stamp_ns = last_ns + period_ns
-            if frame.pts is not None and frame.time_base is not None:
-                at_ns = round(frame.pts * frame.time_base * 1_000_000_000)
-                first_ns = at_ns if first_ns is None else first_ns
-                stamp_ns = max(at_ns - first_ns, last_ns + 1)
-            last_ns = stamp_ns
-            yield MediaFrame(_upright(frame), stamp_ns, f"{index:06d}")
-            index += 1
-        missing = (self.frame_count or 0) - index - self.skipped
-        if missing > 0 and index > 0:
+        count = 0
+        frames, timed = tee(self._readable())
+        stamps_ns = _advancing(map(_time_ns, timed), self._period_ns)
+        for count, (frame, stamp_ns) in enumerate(zip(frames, stamps_ns, strict=True), 1):
+            yield MediaFrame(_upright(frame), stamp_ns, f"{count - 1:06d}")
+        missing = (self.frame_count or 0) - count - self.skipped
+        if missing > 0 and count > 0:
             self._skip(
                 f"{missing} of {self.frame_count} stated frames, missing at the end (cut off?)"
             )
@@ -197,6 +181,32 @@ class Video(Media):
         self._container.close()
 
 
+def _time_ns(frame: av.VideoFrame) -> int | None:
+    pts, unit_s = frame.pts, frame.time_base
+    return None if pts is None or unit_s is None else round(pts * unit_s * 1_000_000_000)
+
+
+def _advancing(times_ns: Iterable[int | None], period_ns: int) -> Iterator[int]:
+    """Stamps from 0 on: the file's own times, as long as they advance.
+
+    Where one frame lags, it comes between its neighbours. Where time stays behind, as in recordings
+    joined end to end, it goes on from there, one period after what came before.
+    """
+    last_ns, zero_ns = -period_ns, None
+    for at_ns, next_ns in pairwise(chain(times_ns, (None,))):
+        stamp_ns = last_ns + period_ns
+        if at_ns is not None:
+            zero_ns = at_ns - stamp_ns if zero_ns is None else zero_ns
+            room_ns = 0 if next_ns is None else next_ns - zero_ns - last_ns
+            if at_ns - zero_ns > last_ns:
+                stamp_ns = at_ns - zero_ns
+            elif room_ns > 1:
+                stamp_ns = last_ns + min(period_ns, room_ns // 2)
+            else:
+                zero_ns = at_ns - stamp_ns
+        yield (last_ns := stamp_ns)
+
+
 def _upright(frame: av.VideoFrame) -> np.ndarray:
     image = bgr_from_array(frame.to_ndarray(format="bgr24"))
     # FFmpeg gives the angle to turn the picture by, counter-clockwise, in degrees.
@@ -217,20 +227,18 @@ class Images(Media):
             raise MediaError(f"{path}: no images in this folder; looked for {known}")
         self.fps = 1e9 / STILL_INTERVAL_NS if path.is_dir() else None
         self.frame_count = len(self._paths)
-        self._start(iter([self._read(0)]) if self.kind == "image" else self._decode())
-
-    def _read(self, index: int) -> MediaFrame:
-        path = self._paths[index]
-        return MediaFrame(read_image(path), index * STILL_INTERVAL_NS, path.name)
+        self._start(self._decode())
 
     def _decode(self) -> Iterator[MediaFrame]:
-        for index in range(len(self._paths)):
+        for index, path in enumerate(self._paths):
             try:
-                frame = self._read(index)
+                image = read_image(path)
             except ImageError as error:
+                if self.kind == "image":
+                    raise
                 self._skip(str(error))
                 continue
-            yield frame
+            yield MediaFrame(image, index * STILL_INTERVAL_NS, path.name)
 
 
 class Camera(Media):
@@ -341,20 +349,13 @@ def image_paths(folder: Path) -> list[Path]:
 
 def _natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
     parts = re.split(r"([0-9]+)", path.name.lower())
-    return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts if p], path.name
+    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts if p], path.name
 
 
 def is_camera(source: str) -> bool:
     """Whether a source names a camera: a number, /dev/video... or a network stream."""
-    return bool(
-        re.fullmatch(r"[0-9]{1,3}|/dev/video[0-9]+|(rtsp|rtsps|http|https|udp)://.+", source)
-    )
-
-
-def is_bag(source: str) -> bool:
-    """Whether a source is a rosbag2 recording."""
-    path = Path(source)
-    return path.suffix.lower() in BAG_SUFFIXES or (path / "metadata.yaml").is_file()
+    named = r"[0-9]{1,3}|/dev/video[0-9]+|(rtsp|rtsps|http|https|udp)://.+"
+    return re.fullmatch(named, source) is not None
 
 
 def open_media(
@@ -389,7 +390,7 @@ def open_media(
     try:
         if not path.exists():
             raise MediaError(f"{source}: no such file, folder or camera")
-        if is_bag(source):
+        if is_bag(path):
             return Bag(path, topic, told)
         if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
             return Images(path, told)

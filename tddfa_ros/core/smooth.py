@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from math import sqrt
+from math import hypot, sqrt
 from typing import Protocol
 
 import numpy as np
@@ -28,6 +28,9 @@ from tddfa_ros.core.types import Face, FrameResult, HeadPose, MorphableParams
 SHAPE_CUTOFF_HZ = 0.1
 # Two cameras 50 degrees apart have a mean this much smaller than they are.
 LEAST_AGREEMENT = 0.9
+# In face sizes, between two images. Farther away the name is the same but not the face: the tracker
+# put exchanged names right. Faces side by side are about one apart; a fast one moves by half.
+FARTHEST_STEP = 0.75
 
 
 class FaceGeometry(Protocol):
@@ -72,6 +75,19 @@ def make_smoother(
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a face is in its image: middle (2,) and size of its landmarks, pixels."""
+
+    middle: np.ndarray
+    size: float
+
+    def can_be_next_to(self, other: Place) -> bool:
+        """Whether one and the same face can be in both places in two images on end."""
+        x, y = (self.middle - other.middle).tolist()
+        return hypot(x, y) <= FARTHEST_STEP * min(self.size, other.size)
+
+
+@dataclass(frozen=True)
 class Fit:
     """A fit as it is smoothed: float64, the camera in image space.
 
@@ -80,11 +96,13 @@ class Fit:
     camera : (3, 4), as of :func:`tddfa_ros.core.camera.image_camera`
     shape : (n_shape,)
     expression : (n_expression,)
+    place : of the face as it was found, also where the rest is smoothed
     """
 
     camera: np.ndarray
     shape: np.ndarray
     expression: np.ndarray
+    place: Place
 
     @property
     def is_finite(self) -> bool:
@@ -108,6 +126,7 @@ class _FitGeometry:
             image_camera(params),
             params.shape.astype(np.float64),
             params.expression.astype(np.float64),
+            Place(face.landmarks[:, :2].mean(axis=0), _face_size(face.landmarks)),
         )
         return fit if fit.is_finite else None
 
@@ -167,8 +186,8 @@ class WindowSmoother:
     """Centred mean over frames; answers `after` frames late.
 
     Where a track begins or ends inside the window, its first or last fit stands in for the frames
-    that lack it; so do the stream's first and last frame at its ends. Time that runs backwards or
-    leaps ahead ends the stream.
+    that lack it, also where its name goes over to another face; so do the stream's first and last
+    frame at its ends. Time that runs backwards or leaps ahead ends the stream.
 
     Parameters
     ----------
@@ -232,10 +251,13 @@ class WindowSmoother:
     def _mean(self, fit: Fit, others: list[Fit]) -> Fit:
         weight = 1 / (1 + len(others))
         cameras = [other.camera for other in others]
-        return Fit(
-            self._geometry.blend_cameras(fit.camera, cameras, [weight] * len(others)),
-            fit.shape + weight * sum(other.shape - fit.shape for other in others),
-            fit.expression + weight * sum(other.expression - fit.expression for other in others),
+        shape = weight * sum(other.shape - fit.shape for other in others)
+        expression = weight * sum(other.expression - fit.expression for other in others)
+        return replace(
+            fit,
+            camera=self._geometry.blend_cameras(fit.camera, cameras, [weight] * len(others)),
+            shape=fit.shape + shape,
+            expression=fit.expression + expression,
         )
 
 
@@ -253,7 +275,9 @@ class _OneEuroState:
 
 
 class OneEuroSmoother:
-    """One Euro filters per face, without delay; begins anew after a gap or a step back in time.
+    """One Euro filters per face, without delay.
+
+    They begin anew after a gap, a step back in time, and where a name goes over to another face.
 
     Parameters
     ----------
@@ -293,7 +317,7 @@ class OneEuroSmoother:
             self._states.pop(face.id, None)
             return face
         state = self._states.get(face.id)
-        if state is None:
+        if state is None or not fit.place.can_be_next_to(state.fit.place):
             still = np.zeros((len(face.landmarks), 2))
             self._states[face.id] = _OneEuroState(
                 stamp_ns, 1, face.landmarks, face.params, fit, still, still
@@ -305,7 +329,7 @@ class OneEuroSmoother:
 
     def _advance(self, old: _OneEuroState, face: Face, fit: Fit, stamp_ns: int) -> _OneEuroState:
         dt = (stamp_ns - old.stamp_ns) / NS_PER_S
-        per_size = 1 / (dt * _face_size(face.landmarks))
+        per_size = 1 / (dt * fit.place.size)
         speed_gain = low_pass_gain(SPEED_CUTOFF_HZ, dt)
         moved = (face.landmarks - old.raw_landmarks)[:, :2] * per_size
         velocity = old.velocity + speed_gain * (moved - old.velocity)
@@ -318,10 +342,11 @@ class OneEuroSmoother:
         expression_gain = low_pass_gain(
             self._cutoff_hz(sqrt((expression_velocity**2).sum(axis=1).max())), dt
         )
-        filtered = Fit(
-            self._geometry.blend_cameras(fit.camera, [old.fit.camera], [1 - camera_gain]),
-            self._shape(old, face, fit, dt),
-            old.fit.expression + expression_gain * (fit.expression - old.fit.expression),
+        filtered = replace(
+            fit,
+            camera=self._geometry.blend_cameras(fit.camera, [old.fit.camera], [1 - camera_gain]),
+            shape=self._shape(old, face, fit, dt),
+            expression=old.fit.expression + expression_gain * (fit.expression - old.fit.expression),
         )
         return _OneEuroState(
             stamp_ns,
@@ -347,12 +372,13 @@ class OneEuroSmoother:
 
 
 def _continued(fit: Fit, face_id: str, frames: Iterable[dict[str, Fit]], count: int) -> list[Fit]:
-    """`count` fits of a face going away from `fit`; where its track ends, the last one repeats."""
+    """`count` fits of a face going away from `fit`; where it is no more, the last one repeats."""
     found = []
     for fits in frames:
-        if face_id not in fits:
+        following = fits.get(face_id)
+        if following is None or not following.place.can_be_next_to(fit.place):
             break
-        fit = fits[face_id]
+        fit = following
         found.append(fit)
     return found + [fit] * (count - len(found))
 

@@ -1,7 +1,10 @@
+import sqlite3
+
 import cv2
+import lz4.frame
 import numpy as np
 import pytest
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from tddfa_ros.core.bag import CAMERA_INFO_TYPE, COMPRESSED_TYPE, IMAGE_TYPE, ImageBag
@@ -12,6 +15,13 @@ TYPES = get_typestore(Stores.ROS2_JAZZY)
 HEIGHT, WIDTH = 12, 16
 FIRST_STAMP_NS = 1_700_000_000_123_456_789
 PERIOD_NS = 33_333_333
+MAGIC = {"zstd": b"\x28\xb5\x2f\xfd", "lz4": b"\x04\x22\x4d\x18"}
+COMPRESSIONS = [
+    (StoragePlugin.SQLITE3, CompressionMode.MESSAGE, "zstd"),
+    (StoragePlugin.MCAP, CompressionMode.MESSAGE, "zstd"),
+    (StoragePlugin.MCAP, CompressionMode.STORAGE, "zstd"),
+    (StoragePlugin.MCAP, CompressionMode.STORAGE, "lz4"),
+]
 
 
 def header(index):
@@ -137,3 +147,92 @@ def test_nonsense_metadata_is_a_clear_error(tmp_path, content):
     (tmp_path / "metadata.yaml").write_text(content)
     with pytest.raises(MediaError, match="not a readable rosbag2 recording"):
         open_media(tmp_path)
+
+
+def write_compressed(path, plugin, mode, compressor):
+    """Twelve images, each in a chunk of its own where there are chunks; returns the bag's file."""
+    writer = Writer(path, version=9, storage_plugin=plugin)
+    writer.set_compression(mode, CompressionFormat.ZSTD)
+    with writer:
+        if compressor == "lz4":  # which rosbags reads only, as other recorders write it
+            writer.storage.compression, writer.storage.compressor = "lz4", lz4.frame.compress
+        connection = writer.add_connection("/cam", IMAGE_TYPE, typestore=TYPES)
+        for index in range(12):
+            data = TYPES.serialize_cdr(image(index), IMAGE_TYPE)
+            writer.write(connection, FIRST_STAMP_NS + index * PERIOD_NS, data)
+            if plugin is StoragePlugin.MCAP:
+                writer.storage.close_chunk()
+    (file,) = [p for p in path.iterdir() if p.name != "metadata.yaml"]
+    return file
+
+
+def damage(file, compressor, image_index=0, images=12):
+    """Turn the bits of an image's compressed bytes around."""
+    before, *parts = file.read_bytes().split(MAGIC[compressor])
+    assert len(parts) == images
+    # SQLite fills a page from its end.
+    at = images - 1 - image_index if file.suffix == ".db3" else image_index
+    parts[at] = bytes(byte ^ 0xFF for byte in parts[at][:40]) + parts[at][40:]
+    file.write_bytes(MAGIC[compressor].join([before, *parts]))
+
+
+@pytest.mark.parametrize(("plugin", "mode", "compressor"), COMPRESSIONS)
+def test_of_a_damaged_compressed_bag_the_rest_is_left_out(
+    tmp_path, caplog, plugin, mode, compressor
+):
+    path = tmp_path / "bag"
+    file = write_compressed(path, plugin, mode, compressor)
+    with open_media(path) as media:
+        levels = [int(frame.image_bgr[0, 0, 0]) for frame in media]
+    assert levels == [10 * i for i in range(12)]
+    damage(file, compressor, 7)
+    with open_media(path) as media:
+        levels = [int(frame.image_bgr[0, 0, 0]) for frame in media]
+    assert levels == [10 * i for i in range(7)]
+    assert media.skipped == 1
+    assert "left out: the rest:" in caplog.text and "the bag is damaged" in caplog.text
+
+
+@pytest.mark.parametrize(("plugin", "mode", "compressor"), COMPRESSIONS)
+def test_a_compressed_bag_damaged_from_the_first_image_on_is_a_clear_error(
+    tmp_path, plugin, mode, compressor
+):
+    file = write_compressed(tmp_path / "bag", plugin, mode, compressor)
+    damage(file, compressor)
+    with pytest.raises(MediaError, match="no readable image in this bag"):
+        open_media(tmp_path / "bag")
+
+
+def test_a_damaged_bag_compressed_as_a_whole_is_a_clear_error(tmp_path, plugin):
+    file = write_compressed(tmp_path / "bag", plugin, CompressionMode.FILE, "zstd")
+    with open_media(tmp_path / "bag") as media:
+        assert len(list(media)) == 12
+    damage(file, "zstd", images=1)
+    with pytest.raises(MediaError, match="not a readable rosbag2 recording"):
+        open_media(tmp_path / "bag")
+
+
+@pytest.mark.parametrize("length", [1 << 62, (1 << 64) - 1], ids=["memory", "overflow"])
+def test_a_record_of_impossible_length_is_a_clear_error(tmp_path, length):
+    """In MCAP's summary, of the first schema."""
+    path = write_bag(tmp_path / "bag", StoragePlugin.MCAP, [("/cam", IMAGE_TYPE, [image(1)])])
+    (file,) = path.glob("*.mcap")
+    content = bytearray(file.read_bytes())
+    summary = int.from_bytes(content[-28:-20], "little")
+    assert content[summary] == 3
+    content[summary + 1 : summary + 9] = length.to_bytes(8, "little")
+    file.write_bytes(content)
+    for broken in (path, file):
+        with pytest.raises(MediaError, match=r"not a readable rosbag2 recording: \w"):
+            open_media(broken)
+
+
+@pytest.mark.parametrize("profiles", ["3", "[3]", "]["])
+def test_nonsense_qualities_of_service_are_a_clear_error(tmp_path, profiles):
+    path = write_bag(tmp_path / "bag", StoragePlugin.SQLITE3, [("/cam", IMAGE_TYPE, [image(1)])])
+    (file,) = path.glob("*.db3")
+    with sqlite3.connect(file) as database:
+        database.execute("UPDATE topics SET offered_qos_profiles = ?", [profiles])
+    database.close()
+    with pytest.raises(MediaError, match="not a readable rosbag2 recording"):
+        open_media(file)

@@ -1,14 +1,17 @@
 import struct
 import threading
 import time
+from fractions import Fraction
 
+import av
 import cv2
 import numpy as np
 import pytest
 
 from tddfa_ros.core import media as media_module
+from tddfa_ros.core.bag import is_bag
 from tddfa_ros.core.errors import ImageError, MediaError
-from tddfa_ros.core.media import Camera, image_paths, is_bag, is_camera, open_media, read_image
+from tddfa_ros.core.media import Camera, image_paths, is_camera, open_media, read_image
 
 FPS = 25
 PERIOD_NS = 40_000_000
@@ -25,6 +28,34 @@ def write_video(path, frames, codec="mp4v"):
     for frame in frames:
         writer.write(frame)
     writer.release()
+    return path
+
+
+def encode_video(path, codec, pixels, frames):
+    """A video by FFmpeg's own writer, one frame a period from time 0 on."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=FPS)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = pixels
+        for index, image in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(image, format="bgr24")
+            frame.pts, frame.time_base = index, Fraction(1, FPS)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_video_of_times(path, times_ms):
+    """A Matroska file whose frames have any times, as no writer would give them."""
+    encode_video(path, "mjpeg", "yuvj420p", grey_frames(len(times_ms)))
+    content = path.read_bytes()
+    for index, time_ms in enumerate(times_ms):
+        # A block: its track, two bytes of time, its flags; then the JPEG.
+        old, new = (struct.pack(">Bh", 0x81, ms) for ms in (1000 * index // FPS, time_ms))
+        before, found, rest = content.rpartition(old + b"\x80\xff\xd8")
+        assert found
+        content = before + new + found[3:] + rest
+    path.write_bytes(content)
     return path
 
 
@@ -45,6 +76,43 @@ def test_video_gives_each_frame_with_its_stamp(tmp_path):
     assert media.skipped == 0
     for frame in frames:
         assert frame.image_bgr.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("times_ms", "stamps_ms"),
+    [
+        ([0, 10, 95, 100, 1100], [0, 10, 95, 100, 1100]),
+        ([500, 540, 580], [0, 40, 80]),
+        # One frame twice at a time, or out of order: between its neighbours, who stay.
+        ([0, 40, 40, 80, 120, 160], [0, 40, 60, 80, 120, 160]),
+        ([0, 40, 120, 80, 160, 200], [0, 40, 120, 140, 160, 200]),
+        ([0, 40, 20, 1000, 1040], [0, 40, 80, 1000, 1040]),
+        # Time that begins anew, and time that stands still, go on by a period.
+        ([0, 40, 80, 0, 40, 90, 130], [0, 40, 80, 120, 160, 210, 250]),
+        ([900, 940, 980, 100, 140, 180], [0, 40, 80, 120, 160, 200]),
+        ([0, 40, 80, 40], [0, 40, 80, 120]),
+        ([70, 70, 70, 70], [0, 40, 80, 120]),
+    ],
+)
+def test_stamps_of_a_video_advance_whatever_its_times(tmp_path, times_ms, stamps_ms):
+    path = write_video_of_times(tmp_path / "clip.mkv", times_ms)
+    with open_media(path) as media:
+        assert media.fps == pytest.approx(FPS)
+        frames = list(media)
+    assert numbers_of(frames) == list(range(len(times_ms)))
+    assert [frame.stamp_ns / 1e6 for frame in frames] == stamps_ms
+
+
+def test_time_goes_on_where_two_recordings_are_joined(tmp_path):
+    part = encode_video(tmp_path / "part.ts", "mpeg2video", "yuv420p", grey_frames(20))
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(2 * part.read_bytes())
+    with open_media(joined) as media:
+        stamps = [frame.stamp_ns for frame in media]
+    assert 38 <= len(stamps) <= 40
+    assert stamps[:15] == [i * PERIOD_NS for i in range(15)]
+    steps = np.diff(stamps)
+    assert steps.min() >= PERIOD_NS // 2 and steps.max() <= 2 * PERIOD_NS
 
 
 def test_video_reads_the_same_each_time(tmp_path):
@@ -144,6 +212,13 @@ def test_folder_is_read_in_natural_order_and_leaves_out_what_is_broken(tmp_path)
     # The broken image keeps its place in time.
     assert [frame.stamp_ns for frame in frames] == [0, 10**9, 3 * 10**9]
     assert media.skipped == 1
+
+
+def test_digits_that_are_no_numbers_have_their_place_in_a_folder(tmp_path):
+    names = ["1.png", "1²2.png", "1²10.png", "2.png", "²1.png", "٣.png"]
+    for name in reversed(names):
+        cv2.imwrite(str(tmp_path / name), np.zeros((8, 8, 3), np.uint8))
+    assert [path.name for path in image_paths(tmp_path)] == names
 
 
 def test_folder_without_images_is_an_error(tmp_path):
