@@ -246,7 +246,7 @@ def run(args: argparse.Namespace) -> int:
         shutil.rmtree(part)
         skipped = sum(stream.skipped for stream in streams.values())
         left_out = f", {skipped} broken ones left out" if skipped else ""
-        sys.stdout.write(f"{total} images{left_out} -> {args.out}\n")
+        sys.stdout.write(f"{_done(streams)} images{left_out} -> {args.out}\n")
     return 0
 
 
