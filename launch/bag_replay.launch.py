@@ -20,6 +20,7 @@ PASSED_ON = (
     "model_set",
     "overlay",
     "camera_info_file",
+    "frame_id",
     "namespace",
     "rviz",
 )
@@ -70,6 +71,12 @@ def generate_launch_description() -> LaunchDescription:
                 "camera_info_file",
                 default_value="",
                 description="Calibration in place of the recording's own; empty: that one.",
+            ),
+            DeclareLaunchArgument(
+                "frame_id",
+                default_value="camera",
+                description="Frame of the images for RViz; those of a bag keep their own, so name "
+                "that of the recording.",
             ),
             DeclareLaunchArgument(
                 "namespace", default_value="", description="Namespace of all topics and nodes."

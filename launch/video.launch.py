@@ -84,7 +84,8 @@ def _arguments() -> list[DeclareLaunchArgument]:
         DeclareLaunchArgument(
             "frame_id",
             default_value="camera",
-            description="Coordinate frame of the images; those of a bag keep their own.",
+            description="Coordinate frame of the images and fixed frame of RViz; images of a bag "
+            "keep their own, so name that of the recording.",
         ),
         DeclareLaunchArgument(
             "tf_topic",
@@ -176,7 +177,13 @@ def generate_launch_description() -> LaunchDescription:
         package="rviz2",
         executable="rviz2",
         namespace=LaunchConfiguration("namespace"),
-        arguments=["-d", str(SHARE / "config" / "faces.rviz")],
+        # The file's own fixed frame is "camera"; what has another frame would not be shown in 3D.
+        arguments=[
+            "-d",
+            str(SHARE / "config" / "faces.rviz"),
+            "-f",
+            LaunchConfiguration("frame_id"),
+        ],
         remappings=[
             *((f"/{topic}", topic) for topic in RVIZ_TOPICS),
             ("/tf", LaunchConfiguration("tf_topic")),

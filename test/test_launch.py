@@ -21,7 +21,8 @@ ARGUMENTS = {
     "video.launch.py": COMMON
     | {"input", "loop", "frame_policy", "camera_info_file", "frame_id", "namespace", "tf_topic"},
     "webcam.launch.py": COMMON | {"input", "camera_info_file", "frame_id", "namespace"},
-    "bag_replay.launch.py": COMMON | {"input", "bag_topic", "pace", "loop", "namespace"},
+    "bag_replay.launch.py": COMMON
+    | {"input", "bag_topic", "pace", "loop", "frame_id", "namespace"},
     "two_cameras.launch.py": COMMON
     | {
         f"{side}_{name}"
@@ -71,6 +72,52 @@ def test_parameters_that_it_sets_exist(path):
                 if keyword.arg == "parameters":
                     dicts = [part for part in keyword.value.elts if isinstance(part, ast.Dict)]
                     assert {key.value for part in dicts for key in part.keys} <= known
+
+
+def calls(tree, name):
+    """All calls of a class or function."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == name:
+            yield node
+
+
+def keyword(call, name):
+    (value,) = (given.value for given in call.keywords if given.arg == name)
+    return value
+
+
+def strings(tree):
+    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+
+
+def test_rviz_shows_the_frame_of_the_images():
+    """config/faces.rviz has a fixed frame of its own, in which images of another are not shown."""
+    tree = ast.parse((REPOSITORY / "launch" / "video.launch.py").read_text())
+    (rviz,) = (
+        call
+        for call in calls(tree, "Node")
+        if ast.literal_eval(keyword(call, "package")) == "rviz2"
+    )
+    given = [ast.unparse(part) for part in keyword(rviz, "arguments").elts]
+    options = dict(zip(given[::2], given[1::2], strict=True))
+    assert "faces.rviz" in options["'-d'"]
+    assert options["'-f'"] == "LaunchConfiguration('frame_id')"
+
+
+@pytest.mark.parametrize("path", [f for f in FILES if f.name != "video.launch.py"], ids=ids)
+def test_a_file_that_can_show_rviz_takes_the_frame_and_passes_it_on(path):
+    tree = ast.parse(path.read_text())
+    declared = [ast.unparse(call.args[0]) for call in calls(tree, "DeclareLaunchArgument")]
+    assert any(name.rstrip("'").endswith("frame_id") for name in declared)
+
+    (include,) = calls(tree, "IncludeLaunchDescription")
+    given = keyword(include, "launch_arguments")
+    passed_on = strings(given)
+    named = {node.id for node in ast.walk(given) if isinstance(node, ast.Name)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and node.targets[0].id in named:
+            passed_on |= strings(node.value)
+    assert {"rviz", "frame_id"} <= passed_on
 
 
 def described(path):

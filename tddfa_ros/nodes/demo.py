@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tddfa_ros.core import media
 from tddfa_ros.core.atomic_file import replacing
-from tddfa_ros.core.errors import TddfaError
+from tddfa_ros.core.errors import MediaError, TddfaError
 from tddfa_ros.core.interruption import Interruption
 from tddfa_ros.core.recording import FALLBACK_RATE_HZ, VideoWriter
 from tddfa_ros.core.sample_media import CLIP_RATE_HZ, astronaut_clip
@@ -35,6 +35,8 @@ QUIET_S = 1.5
 """After the last image, silence of this length means that nothing more will come."""
 
 FIRST_IMAGE_TIMEOUT_S = 30.0
+SUMMARY_NAME = "summary.json"
+LOGS_NAME = "logs"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,6 +94,19 @@ def _input_of(args: argparse.Namespace) -> tuple[str, float]:
         return str(Path(source).resolve()), opened.fps or FALLBACK_RATE_HZ
 
 
+def _refuse_own_files(source: str, recording: Recording, out: Path) -> None:
+    """Raise :class:`MediaError` if the run would replace what it plays."""
+    if media.is_camera(source):
+        return
+    recorded = (file.path for file in (recording.video, recording.lines, recording.bag))
+    for path in (*recorded, out / SUMMARY_NAME, out / LOGS_NAME):
+        if Path(source).is_relative_to(path.resolve()):
+            raise MediaError(
+                f"{path.resolve()}: this run would replace it, but it is or holds the input "
+                "itself; choose another --out (with make: OUT=...)"
+            )
+
+
 def run(args: argparse.Namespace) -> int:
     """Play, record, and report."""
     chosen = find_model_set(args.model_set)
@@ -103,17 +118,17 @@ def run(args: argparse.Namespace) -> int:
         "frame_policy": args.frame_policy,
         "overlay": args.overlay,
     }
-    # The face node and the recorder: none of them shall miss the first image.
-    media_parameters = {"input": source, "loop": False, "wait_for_subscribers": 2}
+    media_parameters = {"input": source, "loop": False}
     with ExitStack() as stack:
         stop = stack.enter_context(Interruption())
         recording = Recording(args.out, rate_hz)
         stack.callback(_report, recording, args.out)
         stack.enter_context(recording)
+        _refuse_own_files(source, recording, args.out)
         stack.enter_context(_discarding(recording))
         session = stack.enter_context(
             Session(
-                lambda: Recorder(recording), args.out / "logs", face_parameters, media_parameters
+                lambda: Recorder(recording), args.out / LOGS_NAME, face_parameters, media_parameters
             )
         )
         say("playing    (Ctrl-C ends)")
@@ -170,7 +185,7 @@ def _report(recording: Recording, out: Path) -> None:
     """Say what the run amounted to, after its files were closed."""
     if recording.discarded or not recording.statistics.image_count:
         return
-    with replacing(out / "summary.json") as temporary:
+    with replacing(out / SUMMARY_NAME) as temporary:
         temporary.write_text(json.dumps(recording.statistics.as_dict(), indent=1) + "\n")
     for line in recording.statistics.lines():
         say(line)

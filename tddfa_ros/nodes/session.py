@@ -12,20 +12,29 @@ from typing import Any, Self
 
 import rclpy
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+from rclpy.duration import Infinite
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from tddfa_ros.core import model_set
+from tddfa_ros.core.bag import IMAGE_TYPE
 from tddfa_ros.core.errors import ModelSetNotFoundError, TddfaError
 from tddfa_ros.nodes.children import ChildNode
+from tddfa_ros.nodes.quality_of_service import mismatch, node_name
 
 READY_TIMEOUT_S = 60.0
 LISTEN_FOR_OTHERS_S = 1.0
 """Discovery between processes takes about that long on a quiet machine."""
+KNOW_OTHERS_S = 4.0
+"""Where its first messages are lost, it takes the three seconds until they are sent again."""
 NOTICE_OTHERS_S = 5.0
 """On a busy one some of its messages are lost and sent again seconds later: for so long after the
 start of playing an other publisher is still taken for one that was there before us."""
 SPIN_S = 0.05
+OFFERED_QOS = QoSProfile(depth=1, deadline=Infinite, liveliness_lease_duration=Infinite)
+"""That of the media source's images, with what the middleware makes of times that are not set."""
 
 _PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
@@ -54,7 +63,8 @@ class Session:
     ----------
     make_listener : makes our node, after ROS is initialised
     folder : for the nodes' parameters and logs
-    face_parameters, media_parameters : by name
+    face_parameters, media_parameters : by name; the media source also waits for all that subscribe
+        to images when it is started: the face node, our listener if it does, and others
 
     Raises
     ------
@@ -88,11 +98,18 @@ class Session:
             self._executor = SingleThreadedExecutor()
             self._executor.add_node(self.listener)
             self._stack.callback(self._executor.shutdown)
-            self._listen_for_others()
-            self.face_node = self._start("face_node", self._face_parameters)
+            began_s = time.monotonic()
+            self._listen_for_others(began_s + LISTEN_FOR_OTHERS_S, "image", "faces")
+            # The source sees a subscriber sooner than that one sees the source. What is sent in
+            # between, a best-effort subscriber loses: one single picture in thirty.
+            reliable = {"image_reliability": "reliable"}
+            self.face_node = self._start("face_node", self._face_parameters | reliable)
             self._await_face_node()
-            self._refuse_company("image")
-            self.media_source = self._start("media_source", self._media_parameters)
+            # The source only counts subscribers. Were it to wait for fewer than there are, others
+            # could make up the number, and the face node would miss the first image.
+            self._listen_for_others(began_s + KNOW_OTHERS_S, "image")
+            awaited = {"wait_for_subscribers": len(self._image_subscriptions())}
+            self.media_source = self._start("media_source", self._media_parameters | awaited)
             self._notice_until_s = time.monotonic() + NOTICE_OTHERS_S
             self._stack = self._stack.pop_all()
         return self
@@ -117,16 +134,17 @@ class Session:
         child = ChildNode(f"tddfa_ros.nodes.{name}", parameters, self._folder)
         return self._stack.enter_context(child)
 
-    def _listen_for_others(self) -> None:
-        deadline = time.monotonic() + LISTEN_FOR_OTHERS_S
-        while time.monotonic() < deadline:
+    def _listen_for_others(self, until_s: float, *topics: str) -> None:
+        """Take notice of other nodes until then; :class:`CompanyError` if one publishes these."""
+        self._refuse_company(*topics)
+        while time.monotonic() < until_s:
             self.spin_once()
-            self._refuse_company("image", "faces")
+            self._refuse_company(*topics)
 
     def _refuse_company(self, *topics: str, own_count: int = 0) -> None:
         for topic in topics:
-            if self.listener.count_publishers(topic) > own_count:
-                full = self.listener.resolve_topic_name(topic)
+            full = self.listener.resolve_topic_name(topic)
+            if self.listener.count_publishers(full) > own_count:
                 raise CompanyError(
                     f"another node publishes {full} already (is a second demo running?); end it, "
                     "or set ROS_DOMAIN_ID to another number than "
@@ -135,12 +153,11 @@ class Session:
 
     def _await_face_node(self) -> None:
         """Wait until it subscribes to images, which it does as soon as it is active."""
-        own_count = sum(
-            subscription.topic_name == self.listener.resolve_topic_name("image")
-            for subscription in self.listener.subscriptions
-        )
+        # By its name: others may subscribe to images, too, long before it does. It has the
+        # listener's namespace, as neither is given one.
+        full_name = f"{self.listener.get_namespace().rstrip('/')}/{self.face_node.name}"
         deadline = time.monotonic() + READY_TIMEOUT_S
-        while self.listener.count_subscribers("image") <= own_count:
+        while full_name not in map(node_name, self._image_subscriptions()):
             self.face_node.check()
             if time.monotonic() > deadline:
                 raise TddfaError(
@@ -148,6 +165,16 @@ class Session:
                     f"{self.face_node.log_tail()}"
                 )
             self.spin_once()
+
+    def _image_subscriptions(self) -> list[TopicEndpointInfo]:
+        """All that the media source's images will reach, ours too; for others it waits in vain."""
+        topic = self.listener.resolve_topic_name("image")
+        return [
+            subscription
+            for subscription in self.listener.get_subscriptions_info_by_topic(topic)
+            if subscription.topic_type == IMAGE_TYPE
+            and not mismatch(OFFERED_QOS, subscription.qos_profile)
+        ]
 
 
 def find_model_set(name_or_path: str) -> Path:

@@ -48,6 +48,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
 
 
+def output_path(out_path: Path, name: str) -> Path:
+    """Where the output `name` beside `out_path` goes: a video, or a folder of meshes."""
+    path = out_path.with_name(f"{out_path.stem}_{name}")
+    return path if OUTPUTS[name].picture is None else path.with_name(f"{path.name}.mp4")
+
+
+def lines_path(out_path: Path) -> Path:
+    """Where the results of the annotated video `out_path` go."""
+    return out_path.with_suffix(".jsonl")
+
+
 class VideoSinks:
     """The files of a run; leaving the ``with`` block gives each its final name.
 
@@ -62,15 +73,15 @@ class VideoSinks:
     def __init__(self, out_path: Path, rate_hz: float, stage: Stage) -> None:
         self._stage = stage
         self.annotated = VideoWriter(out_path, rate_hz)
-        self.lines = LinesWriter(out_path.with_suffix(".jsonl"))
+        self.lines = LinesWriter(lines_path(out_path))
         self._videos: dict[str, VideoWriter] = {}
         self._mesh_folders: dict[str, Path] = {}
         for name in stage.wishes.names:
-            path = out_path.with_name(f"{out_path.stem}_{name}")
+            path = output_path(out_path, name)
             if OUTPUTS[name].picture is None:
                 self._mesh_folders[name] = path
             else:
-                self._videos[name] = VideoWriter(path.with_name(f"{path.name}.mp4"), rate_hz)
+                self._videos[name] = VideoWriter(path, rate_hz)
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -123,22 +134,28 @@ def process_frames(
         deliver(pipeline.flush())
 
 
-def _check_out(source: str, out_path: Path) -> None:
-    if Path(source).exists() and Path(source).resolve() == out_path.resolve():
-        raise MediaError(f"{out_path}: is the input itself; choose another --out")
+def _check_out(source: str, out_path: Path, names: Iterable[str]) -> None:
+    """Raise :class:`MediaError` if the run would replace what it reads."""
+    if out_path.suffix.lower() != ".mp4" or not Path(source).exists():
+        return  # Nothing is written, as VideoWriter refuses the name, or no file can be lost.
+    outputs = (output_path(out_path, name) for name in names)
+    for path in (out_path, lines_path(out_path), *outputs):
+        if Path(source).resolve().is_relative_to(path.resolve()):
+            raise MediaError(f"{path}: is or holds the input itself; choose another --out")
 
 
 def run(args: argparse.Namespace) -> int:
     """Process the whole video; on Ctrl-C the files are closed and keep what was done."""
     config: PipelineConfig = config_from(args)
-    _check_out(args.file, args.out)
+    wishes = wishes_from(args)
+    _check_out(args.file, args.out, wishes.names)
     chosen = model_set.load(model_set.find(config.model_set))
     with ExitStack() as stack:
         stop = stack.enter_context(Interruption())
         source = stack.enter_context(media.open_media(args.file))
         pipeline = stack.enter_context(closing(FacePipeline(chosen, config)))
         rate_hz = source.fps or FALLBACK_RATE_HZ
-        stage = Stage(pipeline, wishes_from(args))
+        stage = Stage(pipeline, wishes)
         sinks = stack.enter_context(VideoSinks(args.out, rate_hz, stage))
         progress = stack.enter_context(
             tqdm(total=source.frame_count, unit="frame", disable=None, leave=False)

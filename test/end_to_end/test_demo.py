@@ -11,9 +11,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import yaml
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosbags.highlevel import AnyReader
 from sensor_msgs.msg import Image
 
+from tddfa_msgs.msg import FaceArray
 from tddfa_ros.core.recording import VideoWriter
 from tddfa_ros.core.sample_media import astronaut_clip
 
@@ -210,6 +213,70 @@ def test_the_recorded_bag_is_an_input(world, tddfa_v2_set, tmp_path):
     assert second == first
 
 
+def test_what_a_run_writes_is_never_its_input(world, tddfa_v2_set, tmp_path):
+    out = tmp_path / "out"
+    arguments = ("-m", "tddfa_ros", "demo", "--model-set", str(tddfa_v2_set), "--input")
+    # The clip of a run without input lies in --out too, but a run with one does not write it.
+    clip = write_clip(out / "astronaut.mp4", 15)
+    clip_bytes = clip.read_bytes()
+    demo = world.run(*arguments, str(clip), "--out", str(out))
+    assert demo.wait(60) == 0, demo.output
+    assert clip.read_bytes() == clip_bytes
+
+    recorded = recorded_files(out)
+    (bag_file,) = (out / "bag").glob("*.mcap")
+    link = tmp_path / "link.mp4"
+    link.symlink_to(out / "annotated.mp4")
+    for source, named in (
+        (out / "annotated.mp4", out / "annotated.mp4"),
+        (link, out / "annotated.mp4"),
+        (out / "bag", out / "bag"),
+        (bag_file, out / "bag"),
+    ):
+        demo = world.run(*arguments, str(source), "--out", str(tmp_path / "more" / ".." / "out"))
+        assert demo.wait(60) == 1, demo.output
+        for part in (str(named), "input itself", "--out"):
+            assert part in demo.output.partition("tddfa_ros demo:")[2]
+        assert "Traceback" not in demo.output
+        assert recorded_files(out) == recorded
+
+    demo = world.run(*arguments, str(out / "annotated.mp4"), "--out", str(tmp_path / "other"))
+    assert demo.wait(60) == 0, demo.output
+
+
+VIEWER_QOS = {
+    "viewer": QoSProfile(depth=1),
+    # Asks for more than media_source offers: the two never match.
+    "unserved viewer": QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL),
+}
+
+
+@pytest.mark.parametrize(
+    ("other", "awaited"), [("viewer", 3), ("unserved viewer", 2), ("face node", 3)]
+)
+def test_a_single_picture_is_not_lost_while_others_subscribe_to_images(
+    world, probe, tddfa_v2_set, tmp_path, astronaut, other, awaited
+):
+    """Others are not taken for the face node, which takes longest to be there."""
+    if other == "face node":
+        names = ("-r", "__ns:=/other", "-r", "image:=/image", "-r", "/tf:=tf")
+        world.face_node(tddfa_v2_set, *names)
+    else:
+        probe.node.create_subscription(Image, "image", lambda _: None, VIEWER_QOS[other])
+    picture = tmp_path / "picture.png"
+    cv2.imwrite(str(picture), astronaut)
+    out = tmp_path / "out"
+    demo = world.run(
+        *("-m", "tddfa_ros", "demo", "--model-set", str(tddfa_v2_set)),
+        *("--input", str(picture), "--out", str(out)),
+    )
+    assert demo.wait(60) == 0, demo.output
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["images"], summary["processed"]) == (1, 1)
+    given = yaml.safe_load((out / "logs" / "media_source.yaml").read_text())
+    assert given["/**"]["ros__parameters"]["wait_for_subscribers"] == awaited
+
+
 @pytest.mark.parametrize("verb", ["demo", "webcam"])
 def test_without_a_model_set_the_command_that_gets_one_is_named(world, tmp_path, verb):
     world.environment |= {"TDDFA_MODELS": str(tmp_path), "HOME": str(tmp_path)}
@@ -241,6 +308,17 @@ def test_webcam_publishes_faces_and_says_how_it_goes(world, tddfa_v2_set, tmp_pa
     webcam.await_output("1 faces now")
     assert webcam.stop(signal.SIGINT) == 130, webcam.output
     assert "Traceback" not in webcam.output
+
+
+def test_webcam_begins_a_clip_at_its_first_image(world, probe, tddfa_v2_set, tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", 900)
+    faces: list[FaceArray] = []
+    probe.node.create_subscription(FaceArray, "faces", faces.append, 10)
+    world.run(
+        *("-m", "tddfa_ros", "webcam", "--device", str(clip), "--model-set", str(tddfa_v2_set))
+    )
+    probe.spin_until(lambda: faces, "faces", 60)
+    assert stamp_ns(faces[0]) == 0
 
 
 def test_a_webcam_that_is_not_there_is_named(world, tddfa_v2_set):

@@ -177,8 +177,52 @@ def test_the_input_is_never_overwritten(run_cli, short_clip, tddfa_v2_set):
     assert short_clip.read_bytes() == before
 
 
-def test_a_wrong_suffix_is_refused_before_the_work(run_cli, short_clip, tddfa_v2_set, tmp_path):
-    done = run_cli("video", short_clip, "--model-set", tddfa_v2_set, "--out", tmp_path / "a.avi")
+@pytest.mark.parametrize("linked", [False, True])
+def test_an_input_that_a_further_output_would_replace_is_refused(
+    run_cli, short_clip, tddfa_v2_set, tmp_path, linked
+):
+    source = tmp_path / "a_depth.mp4"
+    source.write_bytes(short_clip.read_bytes())
+    given = tmp_path / "other.mp4" if linked else source
+    if linked:
+        given.symlink_to(source)
+    done = run_cli(
+        *("video", given, "--model-set", tddfa_v2_set),
+        *("--out", tmp_path / "a.mp4", "--outputs", "pncc,depth"),
+    )
+    assert done.returncode == 1, done.stderr
+    for part in (str(source), "input itself", "--out"):
+        assert part in done.stderr
+    assert source.read_bytes() == short_clip.read_bytes()
+    assert set(tmp_path.iterdir()) == {source, given}
+
+
+def test_pictures_in_the_folder_of_an_output_are_no_input_and_elsewhere_they_are(
+    run_cli, astronaut, tddfa_v2_set, tmp_path
+):
+    # An obj has its texture in a .png beside it, named as the pictures of a recording often are.
+    picture = tmp_path / "a_obj" / "000000.png"
+    picture.parent.mkdir()
+    cv2.imwrite(str(picture), astronaut)
+    before = picture.read_bytes()
+    arguments = ("--model-set", tddfa_v2_set, "--outputs", "obj", "--out")
+    for source in (picture, picture.parent):
+        done = run_cli("video", source, *arguments, tmp_path / "a.mp4")
+        assert done.returncode == 1, done.stderr
+        assert "input itself" in done.stderr
+        assert [*tmp_path.iterdir(), *picture.parent.iterdir()] == [picture.parent, picture]
+    done = run_cli("video", picture.parent, *arguments, tmp_path / "b.mp4")
+    assert done.returncode == 0, done.stderr
+    assert picture.read_bytes() == before
+    assert (tmp_path / "b_obj" / "000000.png").is_file()
+
+
+@pytest.mark.parametrize("name", ["a.avi", "/"])
+def test_a_wrong_suffix_is_refused_before_the_work(
+    run_cli, short_clip, tddfa_v2_set, tmp_path, name
+):
+    done = run_cli("video", short_clip, "--model-set", tddfa_v2_set, "--out", tmp_path / name)
     assert done.returncode == 1
-    assert ".mp4" in done.stderr
+    assert "end the name with it" in done.stderr
+    assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
