@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
+from rclpy.duration import Infinite
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -109,6 +110,8 @@ def own_copy(profile: QoSProfile) -> QoSProfile:
         depth=profile.depth,
         reliability=profile.reliability,
         durability=profile.durability,
+        deadline=profile.deadline,
+        liveliness_lease_duration=profile.liveliness_lease_duration,
     )
 
 
@@ -158,6 +161,11 @@ class OutputMismatches:
 
 def mismatch(offered: QoSProfile, asked: QoSProfile) -> str:
     """Say why a publisher's offer does not serve a subscription; empty if it does."""
+    # What a profile leaves open is 0 in it, and has no limit once it is discovered.
+    offered = own_copy(offered)
+    for name in ("deadline", "liveliness_lease_duration"):
+        if getattr(offered, name).nanoseconds == 0:
+            setattr(offered, name, Infinite)
     compatibility, reason = qos_check_compatible(offered, asked)
     if compatibility != QoSCompatibility.ERROR:
         return ""

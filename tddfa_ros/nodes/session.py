@@ -12,7 +12,6 @@ from typing import Any, Self
 
 import rclpy
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
-from rclpy.duration import Infinite
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -33,8 +32,8 @@ NOTICE_OTHERS_S = 5.0
 """On a busy one some of its messages are lost and sent again seconds later: for so long after the
 start of playing an other publisher is still taken for one that was there before us."""
 SPIN_S = 0.05
-OFFERED_QOS = QoSProfile(depth=1, deadline=Infinite, liveliness_lease_duration=Infinite)
-"""That of the media source's images, with what the middleware makes of times that are not set."""
+OFFERED_QOS = QoSProfile(depth=1)
+"""That of the media source's images."""
 
 _PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 

@@ -83,6 +83,20 @@ def spin_until(node, condition):
         rclpy.spin_once(node, timeout_sec=0.05)
 
 
+@pytest.mark.parametrize(("offered", "why"), [(RELIABLE, ""), (BEST_EFFORT, "reliable")])
+def test_who_is_discovered_is_told_of_only_what_does_not_fit(make_node, offered, why):
+    """What the middleware tells of a subscription has limits filled in that nobody has set."""
+    node = make_node()
+    node.create_subscription(Image, "image", lambda _: None, RELIABLE)
+    spin_until(node, lambda: node.get_subscriptions_info_by_topic("/image"))
+    (found,) = node.get_subscriptions_info_by_topic("/image")
+    told = mismatch(offered, found.qos_profile)
+    assert bool(told) == bool(why)
+    assert why in told
+    assert "deadline" not in told
+    assert "lease" not in told
+
+
 @pytest.mark.parametrize(("publishers", "lost"), [(1, 4), (2, 0)])
 def test_images_that_never_came_are_counted(make_node, publishers, lost):
     """Five images while nobody takes them, and depth 1: four are gone. Two publishers have two
