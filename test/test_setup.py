@@ -37,6 +37,8 @@ case "$*" in
   *Python.h*) [ -z "${{STAND_IN_NO_HEADERS:-}}" ] ;;
   *"-m venv"*) echo venv >>{log}; mkdir -p "${{!#}}/bin"; cp "$0" "${{!#}}/bin/python" ;;
   *"-m pip"*) all="$*"; echo "pip ${{all##* install }}" >>{log}; sleep "${{STAND_IN_PIP_S:-0}}" ;;
+  *--packages-select*) all="$*"; all="${{all##*--packages-select }}"
+    echo "build ${{all%% --*}}" >>{log} ;;
 esac
 """
 
@@ -70,9 +72,9 @@ class Clone:
         write_command(self.bin / "python3", STAND_IN.format(log=self.log))
         self.env = {"PATH": str(self.bin), "HOME": str(folder), "LC_ALL": "C"}
 
-    def start(self, **env: str) -> subprocess.Popen[str]:
+    def start(self, target: str = "tools", **env: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [self.root / "config" / "setup" / "setup.sh", "tools"],
+            [self.root / "config" / "setup" / "setup.sh", target],
             env=self.env | env,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -83,8 +85,8 @@ class Clone:
             preexec_fn=lambda: [signal.signal(s, signal.SIG_DFL) for s in _ENDING],
         )
 
-    def run(self, **env: str) -> tuple[int, str]:
-        process = self.start(**env)
+    def run(self, target: str = "tools", **env: str) -> tuple[int, str]:
+        process = self.start(target, **env)
         out, err = process.communicate(timeout=60)
         assert out == ""
         return process.returncode, err
@@ -197,7 +199,7 @@ def test_set_up_runs_once_and_says_what_it_does(clone):
     assert status == 0
     assert clone.done() == [
         "venv",
-        "pip --progress-bar off --no-deps -r config/setup/requirements.lock",
+        "pip --progress-bar off --no-compile --no-deps -r config/setup/requirements.lock",
     ]
     assert "Installing Python packages" in err
     assert "done in" in err
@@ -266,6 +268,22 @@ def test_a_sourced_ros_is_used(clone, tmp_path):
     # The same clone, in a shell without it.
     assert clone.run()[0] == 0
     assert "-r config/setup/requirements.lock" in clone.done()[-1]
+
+
+@pytest.mark.parametrize("rclpy", [False, True], ids=["a workspace", "a whole ROS"])
+def test_tf2_msgs_is_built_unless_the_ros_that_is_used_has_it(clone, tmp_path, rclpy):
+    """A shell in which another clone's env.sh was sourced has that clone's tf2_msgs in its path."""
+    other = tmp_path / "other"
+    for package in ("tf2_msgs", *(["rclpy"] if rclpy else [])):
+        (other / "share" / package).mkdir(parents=True)
+        (other / "share" / package / "package.xml").touch()
+    for package in ("tddfa_msgs", "tddfa_native"):
+        (clone.root / package).mkdir()
+    env = {"AMENT_PREFIX_PATH": str(other)} | ({"ROS_DISTRO": "jazzy"} if rclpy else {})
+    status, err = clone.run("workspace", **env)
+    assert status == 0, err
+    packages = "tddfa_msgs tddfa_native tddfa_ros"
+    assert clone.done()[-1] == f"build {packages if rclpy else f'tf2_msgs {packages}'}"
 
 
 def test_an_old_ros_is_refused(clone):

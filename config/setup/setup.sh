@@ -107,8 +107,10 @@ choose_python() {
   echo "$facts"
 }
 
+# Byte code is made of what is imported, when it is: most of it never is.
 python_packages() {
-  "$venv/bin/python" -m pip --disable-pip-version-check --no-input install --progress-bar off "$@"
+  "$venv/bin/python" -m pip --disable-pip-version-check --no-input install --progress-bar off \
+    --no-compile "$@"
 }
 
 # Runs in a process of its own, under `step`.
@@ -180,7 +182,10 @@ build_packages() {
 
 make_workspace() {
   local package packages="tddfa_msgs tddfa_native tddfa_ros" wanted stale=()
-  if ! in_ros_prefix share/tf2_msgs/package.xml; then packages="tf2_msgs $packages"; fi
+  # Without a ROS the wheels are one, and another workspace's tf2_msgs is not ours to use.
+  if [ "$mode" = wheels ] || ! in_ros_prefix share/tf2_msgs/package.xml; then
+    packages="tf2_msgs $packages"
+  fi
   # Build folders name the place and the ROS that they were made with.
   wanted="$(head -n 2 "$made"; readlink -f "$venv/bin/python")"
   if [ ! -f "$state/workspace.made" ] || [ "$(cat "$state/workspace.made")" != "$wanted" ]; then
@@ -206,13 +211,20 @@ make_workspace() {
   for package in "${stale[@]}"; do mv "$state/$package.next" "$state/$package.made"; done
 }
 
+# Runs in a process of its own, under `step`.
+fill_torch() {
+  local file
+  for file in training torch; do
+    python_packages --no-deps -r "config/setup/$file.txt" || return
+  done
+}
+
 # Without PyTorch all else is tested, and the tests of the training say why they are not.
 make_torch() {
   local wanted mark=$venv/tddfa_torch
-  wanted=$(digest config/setup/training.txt)
+  wanted=$(digest config/setup/training.txt config/setup/torch.txt)
   if [ -f "$mark" ] && [ "$(cat "$mark")" = "$wanted" ]; then return; fi
-  if (step "Installing PyTorch, 200 MB, for the tests of the training" torch \
-    python_packages --no-deps -r config/setup/training.txt) &&
+  if (step "Installing PyTorch, 200 MB, for the tests of the training" torch fill_torch) &&
     "$venv/bin/python" -c 'import torch' 2>>"$state/torch.log"; then
     printf '%s\n' "$wanted" >"$mark"
   else
