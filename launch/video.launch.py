@@ -144,7 +144,7 @@ def generate_launch_description() -> LaunchDescription:
             {
                 "input": _text("input"),
                 "loop": ParameterValue(LaunchConfiguration("loop"), value_type=bool),
-                "wait_for_subscribers": 1,
+                "wait_for_nodes": "face_node",
                 "bag_topic": _text("bag_topic"),
                 "pace": _text("pace"),
                 "start_s": _number("start_s"),

@@ -23,8 +23,11 @@ from tddfa_ros.nodes.camera_info import read_calibration, uncalibrated
 from tddfa_ros.nodes.media_source_config import MediaSourceConfig
 from tddfa_ros.nodes.parameters import ConfigParameters
 from tddfa_ros.nodes.process import run_node
+from tddfa_ros.nodes.quality_of_service import served_nodes
 from tddfa_ros.nodes.raw_image import ImageHeader, bgr_of_fields, encode_image
 
+IMAGE_QOS = QoSProfile(depth=1)
+"""Reliable, so that it serves those who ask for it, and those who do not."""
 MAX_AHEAD = 3
 """Images sent but not answered yet, with pace answered."""
 
@@ -71,7 +74,7 @@ class MediaSource(Node):
             dynamic=("input",),
         )
         (self._config,) = self._settings.configs()
-        self._images = self.create_publisher(Image, "image", QoSProfile(depth=1))
+        self._images = self.create_publisher(Image, "image", IMAGE_QOS)
         self._camera_infos = self.create_publisher(CameraInfo, "camera_info", QoSProfile(depth=10))
         self._answers = threading.Semaphore(MAX_AHEAD)
         if self._config.pace == "answered":
@@ -227,13 +230,27 @@ class MediaSource(Node):
         self.sent += 1
 
     def _wait_for_subscribers(self, stop: threading.Event) -> None:
-        wanted = self._config.wait_for_subscribers
-        while self._images.get_subscription_count() < wanted and not stop.wait(0.02):
+        while (awaited := self._awaited_subscribers()) and not stop.wait(0.02):
             self.get_logger().info(
-                f"waiting for {wanted} subscribers of {self._images.topic_name}",
+                f"waiting for {awaited} to subscribe to {self._images.topic_name}",
                 throttle_duration_sec=5.0,
                 skip_first=True,
             )
+
+    def _awaited_subscribers(self) -> str:
+        """Who must still subscribe before the first image goes out."""
+        config, topic = self._config, self._images.topic_name
+        here = self.get_namespace().rstrip("/")
+        names = [name.strip() for name in config.wait_for_nodes.split(",") if name.strip()]
+        count = config.wait_for_subscribers
+        if names:
+            wanted = {name if name.startswith("/") else f"{here}/{name}" for name in names}
+            served = served_nodes(self, topic, IMAGE_TYPE, IMAGE_QOS)
+            if missing := wanted.difference(served):
+                return ", ".join(sorted(missing))
+            # Images reach who is matched, which comes after being heard of and has no names.
+            count = max(count, len(served))
+        return f"{count} nodes" if self._images.get_subscription_count() < count else ""
 
     def _on_faces(self, _: bytes) -> None:
         self._answers.release()

@@ -41,6 +41,11 @@ class MediaSourceConfig(CheckedConfig):
     wait_for_subscribers: int = option(
         0, "Subscribers of the images to wait for before the first.", minimum=0, maximum=100
     )
+    wait_for_nodes: str = option(
+        "",
+        "Nodes to wait for as subscribers of the images before the first, separated by commas; "
+        "names without '/' are those of the own namespace.",
+    )
     frame_id: str = option(
         "camera", "Coordinate frame of the images; those of a bag keep their own."
     )

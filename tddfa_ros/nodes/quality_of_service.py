@@ -178,6 +178,24 @@ def node_name(endpoint: TopicEndpointInfo) -> str:
     return f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"
 
 
+def served_nodes(node: Node, topic: str, message_type: str, offered: QoSProfile) -> list[str]:
+    """Full names of the nodes whose subscriptions such a publisher serves, one a subscription.
+
+    Parameters
+    ----------
+    node : which has heard of them
+    topic : full name
+    message_type : as in ``sensor_msgs/msg/Image``
+    offered : of the publisher
+    """
+    return [
+        node_name(subscription)
+        for subscription in node.get_subscriptions_info_by_topic(topic)
+        if subscription.topic_type == message_type
+        and not mismatch(offered, subscription.qos_profile)
+    ]
+
+
 def missing_images(
     node: Node, topic: str, message_type: str, asked: QoSProfile, seconds: float
 ) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -14,26 +15,21 @@ import rclpy
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
-from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from tddfa_ros.core import model_set
 from tddfa_ros.core.bag import IMAGE_TYPE
 from tddfa_ros.core.errors import ModelSetNotFoundError, TddfaError
 from tddfa_ros.nodes.children import ChildNode
-from tddfa_ros.nodes.quality_of_service import mismatch, node_name
+from tddfa_ros.nodes.media_source import IMAGE_QOS
+from tddfa_ros.nodes.quality_of_service import served_nodes
 
 READY_TIMEOUT_S = 60.0
 LISTEN_FOR_OTHERS_S = 1.0
 """Discovery between processes takes about that long on a quiet machine."""
-KNOW_OTHERS_S = 4.0
-"""Where its first messages are lost, it takes the three seconds until they are sent again."""
 NOTICE_OTHERS_S = 5.0
-"""On a busy one some of its messages are lost and sent again seconds later: for so long after the
-start of playing an other publisher is still taken for one that was there before us."""
+"""On a busy one some of its messages are lost and sent again seconds later: for so long after our
+source is there, an other publisher is still taken for one that was there before us."""
 SPIN_S = 0.05
-OFFERED_QOS = QoSProfile(depth=1)
-"""That of the media source's images."""
 
 _PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
@@ -62,8 +58,8 @@ class Session:
     ----------
     make_listener : makes our node, after ROS is initialised
     folder : for the nodes' parameters and logs
-    face_parameters, media_parameters : by name; the media source also waits for all that subscribe
-        to images when it is started: the face node, our listener if it does, and others
+    face_parameters, media_parameters : by name; the media source also waits for the face node, and
+        for our listener if it subscribes to images
 
     Raises
     ------
@@ -83,7 +79,8 @@ class Session:
         self._face_parameters = face_parameters
         self._media_parameters = media_parameters
         self._stack = ExitStack()
-        self._notice_until_s = 0.0
+        self._own_count = 0
+        self._notice_until_s = math.inf
 
     def __enter__(self) -> Self:
         """Start the face node, and once it listens, the media source."""
@@ -97,19 +94,16 @@ class Session:
             self._executor = SingleThreadedExecutor()
             self._executor.add_node(self.listener)
             self._stack.callback(self._executor.shutdown)
-            began_s = time.monotonic()
-            self._listen_for_others(began_s + LISTEN_FOR_OTHERS_S, "image", "faces")
+            self._listen_for_others()
             # The source sees a subscriber sooner than that one sees the source. What is sent in
             # between, a best-effort subscriber loses: one single picture in thirty.
             reliable = {"image_reliability": "reliable"}
             self.face_node = self._start("face_node", self._face_parameters | reliable)
             self._await_face_node()
-            # The source only counts subscribers. Were it to wait for fewer than there are, others
-            # could make up the number, and the face node would miss the first image.
-            self._listen_for_others(began_s + KNOW_OTHERS_S, "image")
-            awaited = {"wait_for_subscribers": len(self._image_subscriptions())}
+            # Each sees the others at its own time: the source, too, waits for who is to be served.
+            awaited = {"wait_for_nodes": ",".join(self._served_nodes_of_ours())}
             self.media_source = self._start("media_source", self._media_parameters | awaited)
-            self._notice_until_s = time.monotonic() + NOTICE_OTHERS_S
+            self._own_count = 1
             self._stack = self._stack.pop_all()
         return self
 
@@ -123,40 +117,44 @@ class Session:
         Raises
         ------
         CompanyError
-            Playing has begun just now, and somebody else publishes images too.
+            Playing has not begun, or just now, and somebody else publishes images.
         """
         self._executor.spin_once(timeout_sec=SPIN_S)
-        if time.monotonic() < self._notice_until_s:
-            self._refuse_company("image", own_count=1)
+        if time.monotonic() > self._notice_until_s:
+            return
+        count = self._refuse_company("image", self._own_count)
+        if self._own_count and count and self._notice_until_s == math.inf:
+            self._notice_until_s = time.monotonic() + NOTICE_OTHERS_S
 
     def _start(self, name: str, parameters: dict[str, Any]) -> ChildNode:
         child = ChildNode(f"tddfa_ros.nodes.{name}", parameters, self._folder)
         return self._stack.enter_context(child)
 
-    def _listen_for_others(self, until_s: float, *topics: str) -> None:
-        """Take notice of other nodes until then; :class:`CompanyError` if one publishes these."""
-        self._refuse_company(*topics)
+    def _listen_for_others(self) -> None:
+        """Take notice of other nodes; :class:`CompanyError` if one publishes what we shall."""
+        until_s = time.monotonic() + LISTEN_FOR_OTHERS_S
         while time.monotonic() < until_s:
             self.spin_once()
-            self._refuse_company(*topics)
+            self._refuse_company("faces")
 
-    def _refuse_company(self, *topics: str, own_count: int = 0) -> None:
-        for topic in topics:
-            full = self.listener.resolve_topic_name(topic)
-            if self.listener.count_publishers(full) > own_count:
-                raise CompanyError(
-                    f"another node publishes {full} already (is a second demo running?); end it, "
-                    "or set ROS_DOMAIN_ID to another number than "
-                    f"{os.environ.get('ROS_DOMAIN_ID', '0')} for this run"
-                )
+    def _refuse_company(self, topic: str, own_count: int = 0) -> int:
+        """How many publish it, if these are our own; else :class:`CompanyError`."""
+        full = self.listener.resolve_topic_name(topic)
+        count = self.listener.count_publishers(full)
+        if count > own_count:
+            raise CompanyError(
+                f"another node publishes {full} already (is a second demo running?); end it, "
+                "or set ROS_DOMAIN_ID to another number than "
+                f"{os.environ.get('ROS_DOMAIN_ID', '0')} for this run"
+            )
+        return count
 
     def _await_face_node(self) -> None:
         """Wait until it subscribes to images, which it does as soon as it is active."""
         # By its name: others may subscribe to images, too, long before it does. It has the
         # listener's namespace, as neither is given one.
-        full_name = f"{self.listener.get_namespace().rstrip('/')}/{self.face_node.name}"
         deadline = time.monotonic() + READY_TIMEOUT_S
-        while full_name not in map(node_name, self._image_subscriptions()):
+        while self._full_name(self.face_node.name) not in self._served_nodes():
             self.face_node.check()
             if time.monotonic() > deadline:
                 raise TddfaError(
@@ -165,15 +163,17 @@ class Session:
                 )
             self.spin_once()
 
-    def _image_subscriptions(self) -> list[TopicEndpointInfo]:
-        """All that the media source's images will reach, ours too; for others it waits in vain."""
+    def _full_name(self, name: str) -> str:
+        return f"{self.listener.get_namespace().rstrip('/')}/{name}"
+
+    def _served_nodes(self) -> list[str]:
+        """All that the media source's images will reach."""
         topic = self.listener.resolve_topic_name("image")
-        return [
-            subscription
-            for subscription in self.listener.get_subscriptions_info_by_topic(topic)
-            if subscription.topic_type == IMAGE_TYPE
-            and not mismatch(OFFERED_QOS, subscription.qos_profile)
-        ]
+        return served_nodes(self.listener, topic, IMAGE_TYPE, IMAGE_QOS)
+
+    def _served_nodes_of_ours(self) -> list[str]:
+        ours = map(self._full_name, (self.face_node.name, self.listener.get_name()))
+        return [name for name in ours if name in self._served_nodes()]
 
 
 def find_model_set(name_or_path: str) -> Path:

@@ -11,7 +11,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import yaml
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosbags.highlevel import AnyReader
 from sensor_msgs.msg import Image
@@ -251,11 +250,9 @@ VIEWER_QOS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("other", "awaited"), [("viewer", 3), ("unserved viewer", 2), ("face node", 3)]
-)
+@pytest.mark.parametrize("other", ["viewer", "unserved viewer", "face node"])
 def test_a_single_picture_is_not_lost_while_others_subscribe_to_images(
-    world, probe, tddfa_v2_set, tmp_path, astronaut, other, awaited
+    world, probe, tddfa_v2_set, tmp_path, astronaut, other
 ):
     """Others are not taken for the face node, which takes longest to be there."""
     if other == "face node":
@@ -273,8 +270,6 @@ def test_a_single_picture_is_not_lost_while_others_subscribe_to_images(
     assert demo.wait(60) == 0, demo.output
     summary = json.loads((out / "summary.json").read_text())
     assert (summary["images"], summary["processed"]) == (1, 1)
-    given = yaml.safe_load((out / "logs" / "media_source.yaml").read_text())
-    assert given["/**"]["ros__parameters"]["wait_for_subscribers"] == awaited
 
 
 @pytest.mark.parametrize("verb", ["demo", "webcam"])

@@ -9,7 +9,7 @@ import pytest
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
@@ -28,11 +28,11 @@ COUNT = 10
 class Listener:
     """Receives what a media source publishes, in a thread."""
 
-    def __init__(self):
-        self.node = rclpy.create_node("listener")
+    def __init__(self, name="listener", namespace="", **qos):
+        self.node = rclpy.create_node(name, namespace=namespace)
         self.images, self.infos, self.times_s = [], [], []
         self.node.create_subscription(
-            Image, "image", self._on_image, QoSProfile(depth=50), raw=True
+            Image, "/image", self._on_image, QoSProfile(depth=50, **qos), raw=True
         )
         self.node.create_subscription(CameraInfo, "camera_info", self.infos.append, 50)
         self.executor = SingleThreadedExecutor()
@@ -247,6 +247,31 @@ def test_missing_input_and_calibration_are_errors(play, video, tmp_path):
         play(input=str(tmp_path / "absent.mp4"))
     with pytest.raises(ConfigError, match="absent"):
         play(input=video, camera_info_file=str(tmp_path / "absent.yaml"))
+
+
+def test_named_nodes_are_waited_for(ros, video):
+    """Not any who subscribe, nor one of that name who cannot be served: all get the first image."""
+    opened = [Listener("viewer"), Listener("eyes", durability=DurabilityPolicy.TRANSIENT_LOCAL)]
+    values = {"input": video, "wait_for_nodes": "eyes, /there/ears"}
+    source = MediaSource(
+        parameter_overrides=[Parameter(name, value=value) for name, value in values.items()]
+    )
+    opened.append(source)
+    playing = threading.Thread(target=source.run, args=(stop := threading.Event(),))
+    playing.start()
+    try:
+        for name in ("/eyes", "/there/ears"):
+            time.sleep(0.5)
+            assert source.sent == 0
+            opened.append(Listener(name.rpartition("/")[2], namespace=name.rpartition("/")[0]))
+        playing.join(20)
+        assert [len(node.images) for node in (opened[0], *opened[-2:])] == [COUNT] * 3
+        assert opened[1].images == []
+    finally:
+        stop.set()
+        playing.join(20)
+        for node in opened:
+            node.close()
 
 
 def test_answered_pace_is_never_more_than_a_few_ahead(ros, video):
