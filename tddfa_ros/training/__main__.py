@@ -1,4 +1,4 @@
-"""``python -m tddfa_ros.training make|train|evaluate|export``: makes the embedded model set."""
+"""``python -m tddfa_ros.training VERB``: makes, trains and measures the embedded model set."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from tddfa_ros.core import model_set
 from tddfa_ros.core.errors import MediaError, TddfaError
 from tddfa_ros.core.release.mat_file import read_mat
-from tddfa_ros.training import embedded, evaluate, makehuman, makehuman_files
+from tddfa_ros.training import checkpoint, embedded, evaluate, makehuman, makehuman_files
 from tddfa_ros.training import rig as rig_file
 from tddfa_ros.training.curves import Curves
 from tddfa_ros.training.loop import Recipe, train_together
@@ -66,6 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     train.add_argument("--device", help="cpu or cuda")
     train.add_argument("--seed", type=int)
 
+    average = verbs.add_parser("average", help="mean of the weights of several states")
+    average.add_argument("states", type=Path, nargs="+", metavar="STATE", help="oldest first (.pt)")
+    average.add_argument("--out", type=Path, required=True, help="<network>.pt of another run")
+
     export = verbs.add_parser("export", help="write the model set of a run")
     export.add_argument("--rig", type=Path, default=_SET / embedded.RIG_FILE)
     export.add_argument("--run", type=Path, default=_RUN)
@@ -114,6 +118,13 @@ def _train(options: argparse.Namespace) -> None:
     sys.stdout.write(f"{json.dumps(last)}\n")
 
 
+def _average(options: argparse.Namespace) -> None:
+    mean = checkpoint.mean_of(options.states)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(options.out, mean)
+    sys.stdout.write(f"{options.out}: mean of {len(options.states)} states\n")
+
+
 def _export(options: argparse.Namespace) -> None:
     written = embedded.write(
         options.run, options.rig, options.out, score_threshold=options.score_threshold
@@ -147,7 +158,13 @@ def _annotated(folder: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     return items
 
 
-_VERBS = {"make": _make, "train": _train, "export": _export, "evaluate": _evaluate}
+_VERBS = {
+    "make": _make,
+    "train": _train,
+    "average": _average,
+    "export": _export,
+    "evaluate": _evaluate,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tddfa_ros.core.atomic_file import replacing
+from tddfa_ros.training.together import TrainingError
 
 
 def save(path: str | Path, state: dict[str, Any]) -> None:
@@ -21,6 +23,38 @@ def load(path: str | Path) -> dict[str, Any] | None:
     if not Path(path).exists():
         return None
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def mean_of(paths: Sequence[str | Path]) -> dict[str, Any]:
+    """The last of these states with the mean of all averaged weights; it has seen the most.
+
+    Wortsman et al., "Model soups", 2022: states of one run lie in one valley, so their mean is a
+    network too, a steadier one.
+
+    Raises
+    ------
+    TrainingError
+        A state is missing, or they are not of one network.
+    """
+    states = []
+    for path in paths:
+        state = load(path)
+        if state is None:
+            raise TrainingError(f"no training state {path}")
+        states.append(state)
+    weights = [state["average"] for state in states]
+    shapes = [{name: value.shape for name, value in each.items()} for each in weights]
+    for path, each in zip(paths, shapes, strict=True):
+        if each != shapes[-1]:
+            raise TrainingError(f"{path} is of another network than {paths[-1]}")
+    mean = {
+        name: torch.stack([each[name] for each in weights]).mean(dim=0)
+        if value.is_floating_point()
+        else value
+        for name, value in weights[-1].items()
+    }
+    # A run that goes on from here begins at the mean.
+    return states[-1] | {"average": mean, "net": mean}
 
 
 class Average:

@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
 from tddfa_ros.training import checkpoint, loop  # noqa: E402
+from tddfa_ros.training.__main__ import main  # noqa: E402
 from tddfa_ros.training.curves import Curves  # noqa: E402
 from tddfa_ros.training.loop import Recipe, Replay, Training, rate_factor  # noqa: E402
 
@@ -97,6 +98,30 @@ def test_states_are_whole_or_absent(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         checkpoint.save(path, {"a": torch.zeros(2)})
     assert torch.equal(checkpoint.load(path)["a"], torch.ones(2))
+
+
+def test_mean_of_states_is_a_state_to_go_on_from(tmp_path, capsys):
+    training(tmp_path / "run", examples=640).run()
+    early = checkpoint.load(tmp_path / "run" / "line.pt")
+    training(tmp_path / "run", examples=1280).run()
+    late = checkpoint.load(tmp_path / "run" / "line.pt")
+    checkpoint.save(tmp_path / "early.pt", early)
+    states = [str(tmp_path / "early.pt"), str(tmp_path / "run" / "line.pt")]
+    out = tmp_path / "mean" / "line.pt"
+    assert main(["average", *states, "--out", str(out)]) == 0
+    mean = checkpoint.load(out)
+    for name, value in mean["average"].items():
+        torch.testing.assert_close(value, (early["average"][name] + late["average"][name]) / 2)
+    assert not torch.equal(mean["average"]["weight"], late["average"]["weight"])
+    resumed = training(out.parent, examples=1920)
+    assert resumed.seen == late["seen"] > early["seen"]
+    torch.testing.assert_close(resumed.net.state_dict(), mean["average"])
+
+    checkpoint.save(tmp_path / "other.pt", {"average": torch.nn.Linear(3, 1).state_dict()})
+    for bad in ("absent.pt", "other.pt"):
+        assert main(["average", str(tmp_path / bad), states[1], "--out", str(out)]) == 1
+        assert bad in capsys.readouterr().err
+    torch.testing.assert_close(checkpoint.load(out)["average"], mean["average"])
 
 
 def test_average_of_a_constant_is_the_constant_and_lags_a_change():
