@@ -13,6 +13,7 @@ PINHOLE_MODELS = ("", "none", "plumb_bob", "rational_polynomial", "thin_prism", 
 FISHEYE_MODELS = ("equidistant", "fisheye")
 ASSUMED_FIELD_OF_VIEW_DEG = 60.0
 PINHOLE_COEFFICIENTS = (0, 4, 5, 8, 12, 14)
+_RAY_ERROR_PX = 0.5
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,10 @@ class Camera:
         return pixels.reshape(-1, 2)
 
     def rays(self, pixels: np.ndarray) -> np.ndarray:
-        """(n, 2) float64: x/z and y/z of the rays through (n, 2) pixels; inverse of `project`."""
+        """(n, 2) float64: x/z and y/z of the rays through (n, 2) pixels; inverse of `project`.
+
+        NaN where the lens model has no such ray: beyond the angle at which it folds, or 90 degrees.
+        """
         points = np.ascontiguousarray(pixels, np.float64).reshape(-1, 1, 2)
         if self.fisheye:
             rays = cv2.fisheye.undistortPoints(points, self.matrix, self.distortion)
@@ -63,7 +67,12 @@ class Camera:
             rays = cv2.undistortPointsIter(
                 points, self.matrix, self.distortion, np.eye(3), np.eye(3), until
             )
-        return rays.reshape(-1, 2)
+        rays = rays.reshape(-1, 2)
+        if self.distortion.size:
+            # There OpenCV answers with another ray: the undistorted one, or its opposite.
+            missed = self.project(np.column_stack([rays, np.ones(len(rays))])) - pixels
+            rays[~(np.abs(missed) < _RAY_ERROR_PX).all(axis=1)] = np.nan
+        return rays
 
 
 def assumed_camera(height: int, width: int) -> Camera:

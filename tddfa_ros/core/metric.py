@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tddfa_ros.core.calibration import Camera
-from tddfa_ros.core.metric_pose import solve_metric_pose
+from tddfa_ros.core.metric_pose import FitError, solve_metric_pose
 from tddfa_ros.core.morphable import MorphableModel
 from tddfa_ros.core.pose import rotation_from_quat
 from tddfa_ros.core.types import Face, MetricPose, MorphableParams
@@ -14,6 +14,9 @@ NASION = 27
 RIGHT_EAR, LEFT_EAR = 0, 16
 # Adult heads differ in breadth by about 4 % (standard deviation; ANSUR II, bizygomatic breadth).
 SIZE_UNCERTAINTY = 0.04
+# Root mean squares of the embedded set over 512 synthetic people, all poses and occlusions: 5.3,
+# 5.0 and 2.9 degrees about x, y and z, 2.6 and 3.3 % of the face's size in x and y, 5.2 % in size.
+FIT_ERROR = FitError(turn_rad=float(np.radians(4.5)), shift_m=0.005, scale=0.05)
 # Model axes to those of the face frame: x out of the face, y to the subject's left, z up.
 _FACE_FROM_MODEL = (2, 0, 1)
 
@@ -45,6 +48,7 @@ class MetricFaces:
             camera,
             rotation_from_quat(face.pose.quat_xyzw),
             size_uncertainty=0.0 if self.head_width_m else SIZE_UNCERTAINTY,
+            fit_error=FIT_ERROR,
         )
 
     def landmarks_m(self, params: MorphableParams) -> np.ndarray:

@@ -4,11 +4,14 @@ The fit itself knows no distance, since its camera is weak-perspective. With a c
 a head of known size, the pose is the one whose perspective, distorted picture of the fitted model's
 own points comes closest to where the fit put them (PnP), found by Levenberg-Marquardt from the
 weak-perspective pose. Its covariance is that of least squares: s^2 (J^T J)^-1 with s^2 the residual
-variance, J the derivative of the picture by a shift and a small turn about the camera's axes; to
-that comes what is not known of the head's size, which moves the head along its line of sight.
+variance, J the derivative of the picture by a shift and a small turn about the camera's axes. To
+that comes what the residuals do not show: what is not known of the head's size, which moves the
+head along its line of sight, and what the fit errs by in all its points alike.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -22,6 +25,25 @@ NEAREST_M = 0.02
 FARTHEST_M = 100.0
 
 
+@dataclass(frozen=True)
+class FitError:
+    """Standard deviations of what a fit errs by in all its points alike.
+
+    Attributes
+    ----------
+    turn_rad : of a turn about each axis
+    shift_m : of a shift along each axis
+    scale : of the size in the image, as a share of it
+    """
+
+    turn_rad: float = 0.0
+    shift_m: float = 0.0
+    scale: float = 0.0
+
+
+EXACT = FitError()
+
+
 def solve_metric_pose(
     points_m: np.ndarray,
     pixels: np.ndarray,
@@ -29,6 +51,7 @@ def solve_metric_pose(
     rotation_guess: np.ndarray,
     *,
     size_uncertainty: float = 0.0,
+    fit_error: FitError = EXACT,
 ) -> MetricPose | None:
     """Pose of known points from their picture.
 
@@ -40,6 +63,7 @@ def solve_metric_pose(
     rotation_guess : (3, 3) from the points' frame to the optical frame, as a weak-perspective
         camera on the line of sight sees it
     size_uncertainty : standard deviation of the true size of the head, as a share of it
+    fit_error : what else is uncertain about the points' places in the image
 
     Returns
     -------
@@ -50,9 +74,9 @@ def solve_metric_pose(
     rays = camera.rays(pixels)
     if not np.isfinite(rays).all():
         return None
-    focal_px = float(np.sqrt(camera.matrix[0, 0] * camera.matrix[1, 1]))
-    pinhole = np.diag([focal_px, focal_px, 1.0])
-    targets = rays * focal_px
+    focal_xy_px = camera.matrix[[0, 1], [0, 1]]
+    pinhole = np.diag([*focal_xy_px, 1.0])
+    targets = rays * focal_xy_px
     guess = _weak_perspective_guess(points, rays, rotation_guess)
     if guess is None:
         return None
@@ -74,8 +98,9 @@ def solve_metric_pose(
     freedom = max(residuals.size - 6, 1)
     variance = max(float((residuals**2).sum()) / freedom, LEAST_PIXEL_NOISE**2)
     covariance = variance * np.linalg.inv(derivative.T @ derivative)
-    along_sight = size_uncertainty * position
-    covariance[:3, :3] += np.outer(along_sight, along_sight)
+    along_sight = np.hypot(size_uncertainty, fit_error.scale) * position
+    covariance[:3, :3] += np.outer(along_sight, along_sight) + fit_error.shift_m**2 * np.eye(3)
+    covariance[3:, 3:] += fit_error.turn_rad**2 * np.eye(3)
     return MetricPose(rotation, position, covariance, float(np.sqrt((residuals**2).sum(1).mean())))
 
 

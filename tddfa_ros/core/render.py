@@ -4,7 +4,8 @@
 :class:`RenderedFrame` runs the pass (nearest triangle and weights at each pixel); every further
 one only interpolates. Buffers are kept between frames.
 
-Meshes are in image space: pixels, x to the right, y down, z larger = nearer to the camera.
+Meshes are in image space: pixels, x to the right, y down, z larger = nearer to the camera. Where a
+mesh has its z = 0 says nothing: of two faces, the larger one is taken for the nearer.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import colorsys
 import zlib
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import cv2
@@ -38,6 +40,8 @@ __all__ = ["Lighting", "RenderedFrame", "Renderer", "id_color_bgr"]
 OVERLAY_ALPHA = 0.6
 # One dense point drawn for so many visible pixels: a texture of points, not a blot.
 _PIXELS_PER_POINT = 9.0
+# Every so many vertices tell how large a mesh is.
+_SIZE_STEP = 16
 
 
 def id_color_bgr(face_id: str) -> tuple[int, int, int]:
@@ -119,7 +123,7 @@ class Renderer:
             if (self._buffer.height, self._buffer.width) != (height, width):
                 self._buffer = VisibilityBuffer(height, width)
             self._buffer.clear()
-            for mesh in frame.vertices:
+            for mesh in frame.drawn:
                 self._buffer.draw(mesh, self.topology)
             self._drawn = frame
         return self._buffer
@@ -150,6 +154,11 @@ class RenderedFrame:
         self._seen: list[np.ndarray | None] = [None] * len(vertices)
         self._shown: list[np.ndarray | None] = [None] * len(vertices)
 
+    @cached_property
+    def drawn(self) -> list[np.ndarray]:
+        """The meshes with those of nearer faces moved along z before all of farther ones."""
+        return _one_before_the_other(self.vertices)
+
     def overlay(
         self,
         canvas_bgr: np.ndarray | None = None,
@@ -171,7 +180,7 @@ class RenderedFrame:
         """
         canvas = self.image_bgr.copy() if canvas_bgr is None else canvas_bgr
         buffer = self._pass()
-        for face, mesh in enumerate(self.vertices):
+        for face, mesh in enumerate(self.drawn):
             if flat:
                 tint = tuple(part / 255 for part in id_color_bgr(self.ids[face]))
                 buffer.blend(face, None, canvas, alpha=alpha, tint=tint)
@@ -267,7 +276,7 @@ class RenderedFrame:
         """
         known = self._seen[face]
         if known is None:
-            known = self._pass().seen_vertices(self.vertices[face], self._vertex_normals(face))
+            known = self._pass().seen_vertices(self.drawn[face], self._vertex_normals(face))
             known.flags.writeable = False
             self._seen[face] = known
         return known
@@ -355,6 +364,21 @@ class RenderedFrame:
         for face, rows in enumerate(attributes):
             buffer.interpolate(face, rows, out, scale=scale, offset=offset)
         return out
+
+
+def _one_before_the_other(meshes: list[np.ndarray]) -> list[np.ndarray]:
+    """Meshes with depths that can be compared: heads are about equal, so the larger is nearer."""
+    if len(meshes) < 2:
+        return meshes
+    sizes = [float(np.linalg.norm(mesh[::_SIZE_STEP].std(axis=0))) for mesh in meshes]
+    placed, front = list(meshes), 0.0
+    for face in sorted(range(len(meshes)), key=sizes.__getitem__):
+        low, high = float(meshes[face][:, 2].min()), float(meshes[face][:, 2].max())
+        if not np.isfinite(high - low):
+            continue
+        placed[face] = meshes[face] + np.array([0, 0, front - low], np.float32)
+        front += high - low + 1.0
+    return placed
 
 
 def _normalised_coordinates(face_model: FaceModel) -> np.ndarray:

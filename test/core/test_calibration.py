@@ -40,6 +40,34 @@ def test_rays_are_the_inverse_of_projection(model, coefficients, x, y, z):
     np.testing.assert_allclose(camera.rays(pixel), [[x, y]], atol=1e-5)
 
 
+# Each sees less than a whole image, and the places where it ends.
+NARROW = {
+    "plumb_bob": ([420.0, 420], [-0.28, 0.07, 2e-4, 1e-4, -8e-3], 700),
+    "equidistant": ([250.0, 250], [-0.03, -0.01, 0.004, -0.001], 370),
+}
+
+
+@pytest.mark.parametrize("model", NARROW)
+@given(radius_px=st.floats(0, 900), angle=st.floats(0, 6.3))
+def test_a_pixel_has_its_ray_or_none(model, radius_px, angle):
+    """Beyond the lens model's range OpenCV gives the undistorted ray, or the opposite one."""
+    focal_px, distortion, last_px = NARROW[model]
+    camera = calibration(
+        matrix=np.array([[focal_px[0], 0, 640], [0, focal_px[1], 360], [0, 0, 1]]),
+        distortion=distortion,
+        distortion_model=model,
+    )
+    pixel = np.array([[640 + radius_px * np.cos(angle), 360 + radius_px * np.sin(angle)]])
+    ray = camera.rays(pixel)
+    if radius_px > last_px:
+        assert np.isnan(ray).all()
+    if np.isfinite(ray).all():
+        assert np.abs(camera.project(np.column_stack([ray, [1.0]])) - pixel).max() < 0.5
+        assert (ray[0] @ (pixel[0] - [640, 360])) >= -1e-6
+    else:
+        assert radius_px > 0.5 * last_px
+
+
 def test_a_rectified_image_has_the_projection_matrix_and_no_distortion():
     camera = calibration(rectified=True)
     np.testing.assert_allclose(camera.project(np.array([[0.1, 0.2, 1.0]])), [[370, 340]])

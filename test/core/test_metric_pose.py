@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from tddfa_ros.core.calibration import Camera
-from tddfa_ros.core.metric_pose import solve_metric_pose
+from tddfa_ros.core.metric_pose import FitError, solve_metric_pose
 
 # Face frame (x out of the face, y to the subject's left, z up) of an upright face that looks into
 # the camera, in the optical frame.
@@ -68,6 +68,25 @@ def test_exact_points_give_the_exact_pose(camera, yaw_deg, distance_m):
     assert angle_deg(pose.rotation, rotation) < 0.01
     np.testing.assert_allclose(pose.position_m, position, atol=1e-4 * distance_m)
     assert pose.residual_px < 0.01
+
+
+def test_covariance_covers_what_a_fit_errs_by_in_all_points_alike():
+    """Points that lie as those of a turned, shifted and larger head have no residual."""
+    rng = np.random.default_rng(5)
+    points = head_points(rng)
+    rotation, position = turned(25, -10, 5), np.array([0.15, 0.1, 1.0])
+    known = FitError(turn_rad=np.radians(5), shift_m=0.004, scale=0.03)
+    squared = []
+    for _ in range(300):
+        turn = Rotation.from_rotvec(rng.normal(scale=known.turn_rad, size=3)).as_matrix()
+        fitted = (points @ rotation.T) @ turn.T * np.exp(rng.normal(scale=known.scale))
+        seen = PINHOLE.project(fitted + position + rng.normal(scale=known.shift_m, size=3))
+        guess = coarse_guess(rotation, position, rng)
+        pose = solve_metric_pose(points, seen, PINHOLE, guess, fit_error=known)
+        turn = Rotation.from_matrix(pose.rotation @ rotation.T).as_rotvec()
+        error = np.concatenate([pose.position_m - position, turn])
+        squared.append(error @ np.linalg.solve(pose.covariance, error))
+    assert 5.0 < np.mean(squared) < 7.5
 
 
 @pytest.mark.parametrize("distance_m", [0.4, 1.0, 2.0])
