@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rclpy.exceptions import ParameterException
 from rclpy.lifecycle import (
     LifecycleNode,
     LifecyclePublisher,
@@ -30,6 +31,7 @@ from tddfa_ros.nodes.face_node_config import FaceNodeConfig
 from tddfa_ros.nodes.face_outputs import FaceOutputs
 from tddfa_ros.nodes.face_worker import FaceWorker
 from tddfa_ros.nodes.image_input import ImageInput
+from tddfa_ros.nodes.impossible_transitions import refuse_impossible_transitions
 from tddfa_ros.nodes.mesh_export import MeshExporter
 from tddfa_ros.nodes.parameters import ConfigParameters
 from tddfa_ros.nodes.process import run_node
@@ -54,6 +56,9 @@ def _logged(
     def logged(node: FaceNode, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             return transition(node, state)
+        except ParameterException as error:
+            node.get_logger().fatal(f"{transition.__name__} failed: {error}")
+            raise
         except Exception:
             node.get_logger().fatal(f"{transition.__name__} failed:\n{traceback.format_exc()}")
             raise
@@ -84,13 +89,15 @@ class FaceNode(LifecycleNode):
         self._enabled = True
         self._started = True
         self._mismatches = OutputMismatches(self)
-        refuse_changes_of_overrides(self)
         self._settings = ConfigParameters(
             self,
             (PipelineConfig, MetricConfig, FaceNodeConfig),
             is_running=lambda: self._pipeline is not None,
             apply=self._apply,
         )
+        # The newest callback is asked first: what it refuses is not applied.
+        refuse_changes_of_overrides(self)
+        refuse_impossible_transitions(self)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self.create_service(SetBool, "~/enable", self._on_enable)
         self._export = SideService(self, ExportMesh, "~/export_mesh", self._on_export)
@@ -140,6 +147,8 @@ class FaceNode(LifecycleNode):
             )
         except RuntimeError as error:
             raise ConfigError(f"publisher of {topic}: {error}") from error
+        except ParameterException as error:
+            raise ConfigError(str(error)) from error
 
     @_logged
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -160,7 +169,7 @@ class FaceNode(LifecycleNode):
                 logger=self.get_logger(),
             )
             self._images = ImageInput(self, config, self._worker.take)
-        except TddfaError as error:
+        except (TddfaError, ParameterException) as error:
             self.get_logger().error(f"cannot configure: {error}")
             self._release()
             return _FAILURE

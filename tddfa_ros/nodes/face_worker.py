@@ -97,8 +97,10 @@ class FaceWorker:
             self._running = False
 
     def reset(self) -> None:
-        """Forget all faces and filters, between two images."""
+        """Forget all faces and filters, between two images; what was held back is published."""
         with self._pipeline_lock:
+            if self._running:
+                self._publish_smoothed(self._pipeline.flush())
             self._pipeline.reset()
             self._outputs.reset()
             self._pending.clear()

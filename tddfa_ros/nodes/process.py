@@ -5,15 +5,22 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import rclpy
+from rclpy.exceptions import ParameterException
 from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from tddfa_ros.core.errors import TddfaError
+
+RCLError = rclpy_implementation.RCLError
+EXIT_DIED = 70
+"""After an error that nobody foresaw (EX_SOFTWARE); the launch files start such a node again."""
 
 
 class RunnableNode(Protocol):
@@ -45,18 +52,28 @@ def run_node(
 
     Returns
     -------
-    Exit code: 0, or 1 after an error, which has been logged.
+    Exit code: 0, 1 after an error, which has been logged, or :data:`EXIT_DIED` after one that
+    nobody foresaw, with its traceback.
     """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except RCLError as error:
+        # With ROS arguments that cannot be read there is no log yet either.
+        sys.stderr.write(f"{node_name}: {str(error).splitlines()[0]}\n")
+        return 1
     try:
         node = make_node()
-    except TddfaError as error:
+    except (TddfaError, ParameterException) as error:
         rclpy.logging.get_logger(node_name).fatal(str(error))
         rclpy.try_shutdown()
         return 1
+    except Exception:  # noqa: BLE001  told by its traceback and the exit code
+        traceback.print_exc()
+        rclpy.try_shutdown()
+        return EXIT_DIED
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     broken = threading.Event()
@@ -67,12 +84,15 @@ def run_node(
     except TddfaError as error:
         node.get_logger().fatal(str(error))
         code = 1
+    except Exception:  # noqa: BLE001  told by its traceback and the exit code
+        traceback.print_exc()
+        code = EXIT_DIED
     finally:
         executor.shutdown()
         callbacks.join()
         node.close()
         rclpy.try_shutdown()
-    return 1 if broken.is_set() else code
+    return EXIT_DIED if broken.is_set() else code
 
 
 def _spin(executor: Executor, stop: threading.Event, broken: threading.Event) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.duration import Infinite
 from rclpy.event_handler import PublisherEventCallbacks
+from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import (
@@ -80,9 +81,13 @@ class SubscriptionQos:
             description = ParameterDescriptor(
                 description=f"Overrides {policy} of the subscription of {topic}."
             )
-            given = node.declare_parameter(name, plain, description).value
-            self._names.append(name)
-            values[policy] = _policy(name, policy, given)
+            try:
+                given = node.declare_parameter(name, plain, description).value
+                self._names.append(name)
+                values[policy] = _policy(name, policy, given)
+            except (ParameterException, ConfigError) as error:
+                self.close()
+                raise ConfigError(str(error)) from error
         self.profile = QoSProfile(durability=default.durability, **values)
 
     def close(self) -> None:

@@ -1,9 +1,14 @@
 import threading
 
 import pytest
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
+
+from tddfa_ros.nodes.image_input import IncomingImage
+from tddfa_ros.nodes.raw_image import ImageHeader, encode_image
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 
@@ -98,6 +103,61 @@ def test_runtime_parameters_change_while_active(make_face_node, name, value):
     (answer,) = node.set_parameters([Parameter(name, value=value)])
     assert answer.successful, answer.reason
     assert node.get_parameter(name).value == value
+
+
+def test_a_set_of_parameters_that_is_refused_has_no_effect(make_face_node):
+    """rclpy asks several who may refuse, and the first to be asked must not act already."""
+    node = make_face_node()
+    node.start()
+    values = {"max_faces": 2, "qos_overrides./image.subscription.depth": 4}
+    answer = node.set_parameters_atomically([Parameter(n, value=v) for n, v in values.items()])
+    assert not answer.successful
+    assert node.get_parameter("max_faces").value == 10
+    assert node._pipeline._config.max_faces == 10
+
+
+def test_a_transition_that_is_not_there_is_refused(make_face_node):
+    """rclpy raises, which would end the process."""
+    node = make_face_node()
+    node.start()
+    node.trigger_deactivate()
+
+    def ask(number):
+        request = ChangeState.Request(transition=Transition(id=number))
+        return node._service_change_state.callback(request, ChangeState.Response()).success
+
+    for impossible in (0, 1, 4, 5, 99):
+        assert not ask(impossible)
+        assert state_of(node) == "inactive"
+    assert ask(Transition.TRANSITION_ACTIVATE)
+    assert state_of(node) == "active"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        ("faces.publisher.depth", "abc"),
+        ("image.subscription.depth", "abc"),
+        ("image.subscription.reliability", "abc"),
+    ],
+)
+def test_a_wrong_override_fails_each_configure_alike(make_face_node, override):
+    name, value = override
+    node = make_face_node(**{f"qos_overrides./{name}": value})
+    for _ in range(2):
+        assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+        assert state_of(node) == "unconfigured"
+
+
+def test_reset_publishes_what_a_window_held_back(make_face_node, astronaut):
+    node = make_face_node(smoothing="window", window_after=5)
+    node.start()
+    for number in range(8):
+        data = encode_image(astronaut, ImageHeader(0, number * 33_000_000, "camera"))
+        node._worker.take(IncomingImage(data, 0, number * 33_000_000, 0))
+    assert node._worker.processed == 3
+    assert node._on_reset(Trigger.Request(), Trigger.Response()).success
+    assert node._worker.processed == 8
 
 
 def test_compressed_topic_follows_a_remapped_image_topic(make_face_node):

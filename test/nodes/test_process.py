@@ -1,5 +1,7 @@
 """A node as a process: how it ends."""
 
+import ast
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +10,8 @@ import time
 import pytest
 
 pytest.importorskip("rclpy", reason="nodes need ROS")
+
+from tddfa_ros.nodes.process import EXIT_DIED
 
 NODE = """
 import sys
@@ -43,8 +47,28 @@ def start(tick):
 def test_a_callback_that_raises_ends_the_process_with_its_traceback():
     done = start("raise RuntimeError('of a callback')")
     _, errors = done.communicate(timeout=60)
-    assert done.returncode == 1
+    assert done.returncode == EXIT_DIED
     assert "of a callback" in errors
+
+
+def test_launch_files_start_a_node_that_died_again(repository):
+    """They end everything after the exit codes of a node that has ended or said what is wrong."""
+    text = (repository / "launch" / "video.launch.py").read_text()
+    (ended,) = re.findall(r"^ENDED = (.*)$", text, re.MULTILINE)
+    assert ast.literal_eval(ended) == (0, 1)
+    assert EXIT_DIED not in ast.literal_eval(ended)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [("-p use_sim_time:=5", "use_sim_time"), ("--params-file /no/such.yaml", "/no/such.yaml")],
+)
+def test_a_wrong_start_argument_is_told_in_one_line(wrong, named):
+    script = NODE.format(tick="pass").replace("[]", repr(["--ros-args", *wrong.split()]))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
