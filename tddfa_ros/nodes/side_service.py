@@ -8,6 +8,10 @@ from typing import Any
 
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
+
+WAITING_REQUESTS = 100
+"""The default of 10 leaves those unanswered that come while it is busy."""
 
 
 class SideService:
@@ -34,7 +38,12 @@ class SideService:
             enable_rosout=False,
             start_parameter_services=False,
         )
-        self._node.create_service(service_type, node.resolve_service_name(name), callback)
+        self._node.create_service(
+            service_type,
+            node.resolve_service_name(name),
+            callback,
+            qos_profile=QoSProfile(depth=WAITING_REQUESTS),
+        )
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(self._node)
         self._thread = threading.Thread(target=self._spin, name="side_service")
