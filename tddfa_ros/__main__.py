@@ -6,6 +6,7 @@ import argparse
 import errno
 import importlib
 import importlib.util
+import io
 import os
 import signal
 import sys
@@ -105,6 +106,10 @@ def main(argv: list[str] | None = None) -> int:
     int
         0, or 1 after a :class:`TddfaError`, 130 after Ctrl-C; argparse exits with 2 on wrong usage.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files need not be text that the terminal can show.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(argv)
     # Open files are closed properly when a supervisor stops us, as they are on Ctrl-C.
     signal.signal(signal.SIGTERM, _on_sigterm)

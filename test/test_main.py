@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -72,7 +73,7 @@ def test_wrong_usage_is_status_2(arguments):
     assert "usage:" in done.stderr
 
 
-def run_with(body: str) -> subprocess.CompletedProcess:
+def run_with(body: str, **options) -> subprocess.CompletedProcess:
     """Run a verb whose module does `body`."""
     return python(
         "import sys, types\n"
@@ -84,7 +85,8 @@ def run_with(body: str) -> subprocess.CompletedProcess:
         "verb.run, verb.add_arguments = run, lambda parser: None\n"
         "sys.modules['verb'] = verb\n"
         "program.VERBS['image'] = program.Verb('verb', '')\n"
-        "sys.exit(program.main(['image']))\n"
+        "sys.exit(program.main(['image']))\n",
+        **options,
     )
 
 
@@ -106,6 +108,14 @@ def test_a_full_disk_is_one_line_too():
     assert done.stderr.startswith("tddfa_ros image: ")
     assert "x.mp4" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_names_that_are_no_text_are_printed_all_the_same(stream):
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = run_with(f"sys.{stream}.write('f\\udcfcr.jpg')", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert getattr(done, stream) == "f\\udcfcr.jpg"
 
 
 def test_a_reader_that_goes_away_is_no_traceback():

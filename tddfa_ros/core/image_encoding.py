@@ -7,7 +7,7 @@ converted in one pass; of more bits per channel the upper eight are kept (65535 
 from __future__ import annotations
 
 import io
-import struct
+from contextlib import suppress
 
 import cv2
 import numpy as np
@@ -15,9 +15,33 @@ from PIL import Image
 
 from tddfa_ros.core.errors import ImageError
 
-_NO_IMAGE = "damaged, or not an image of a known format (JPEG, PNG, TIFF...)"
+_DAMAGED = "the image is damaged, or of a rare kind that is not read; save it anew"
 MAX_PIXELS = 1 << 28
 """Larger images are refused: a wrong header should not ask for gigabytes."""
+
+# Those that OpenCV reads: Pillow's name -> what people call it.
+_FILE_FORMATS = {
+    "JPEG": "JPEG",
+    "PNG": "PNG",
+    "TIFF": "TIFF",
+    "WEBP": "WebP",
+    "BMP": "BMP",
+    "PPM": "PBM/PGM/PPM",
+    "JPEG2000": "JPEG 2000",
+    "SUN": "Sun raster",
+}
+
+_ORIENTATION_TAG = 0x0112
+# EXIF orientation -> what makes the image upright: mirrored left to right first or not, then turned
+_UPRIGHT: dict[int, tuple[bool, int | None]] = {
+    2: (True, None),
+    3: (False, cv2.ROTATE_180),
+    4: (True, cv2.ROTATE_180),
+    5: (True, cv2.ROTATE_90_COUNTERCLOCKWISE),
+    6: (False, cv2.ROTATE_90_CLOCKWISE),
+    7: (True, cv2.ROTATE_90_CLOCKWISE),
+    8: (False, cv2.ROTATE_90_COUNTERCLOCKWISE),
+}
 
 # Encoding -> (dtype of a channel, channels, OpenCV's conversion to BGR or None if there is none)
 _ENCODINGS: dict[str, tuple[str, int, int | None]] = {
@@ -189,26 +213,73 @@ def bgr_from_file_bytes(data: bytes | np.ndarray, name: str) -> np.ndarray:
     buffer = np.frombuffer(data, np.uint8)
     if len(buffer) == 0:
         raise ImageError(f"{name}: the image is empty (0 bytes)")
-    _require_moderate_size(buffer, name)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    orientation = 1
+    with _opened(buffer, name) as header:
+        _require_moderate_size(header.size, name)
+        if header.format == "WEBP":  # OpenCV turns the other formats itself.
+            orientation = _orientation(header)
+            flags |= cv2.IMREAD_IGNORE_ORIENTATION
+        if header.format == "JPEG2000":  # OpenCV crashes on some damaged ones.
+            return bgr_from_array(_pixels_of(header, name))
     try:
-        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        image = cv2.imdecode(buffer, flags)
     except cv2.error as error:
         raise ImageError(f"{name}: the image cannot be decoded: {error.err}") from error
     if image is None:
-        raise ImageError(f"{name}: {_NO_IMAGE}")
-    return bgr_from_array(image)
+        raise ImageError(f"{name}: {_DAMAGED}")
+    image = bgr_from_array(image)
+    mirrored, turn = _UPRIGHT.get(orientation, (False, None))
+    image = cv2.flip(image, 1) if mirrored else image
+    return image if turn is None else cv2.rotate(image, turn)
 
 
-def _require_moderate_size(content: np.ndarray, name: str) -> None:
-    """Look at the header before OpenCV makes room: kilobytes can say that they are gigabytes."""
+def _opened(content: np.ndarray, name: str) -> Image.Image:
+    """Read the header only.
+
+    Pillow's own ``Image.open`` has a limit on pixels, the same for the whole process, below ours.
+    """
+    Image.init()
+    beginning = content[:16].tobytes()
+    for file_format in _FILE_FORMATS:
+        factory, accepts = Image.OPEN.get(file_format, (None, None))
+        if factory is None:  # Pillow was built without it.
+            continue
+        try:
+            if accepts is not None and accepts(beginning) is True:
+                return factory(io.BytesIO(content.data), "")
+        except Image.DecompressionBombError as error:
+            raise ImageError(f"{name}: too large: {error}; scale it down") from error
+        except Exception as error:  # a damaged header makes Pillow raise nearly anything
+            raise ImageError(f"{name}: {_DAMAGED}") from error
+    known = ", ".join(_FILE_FORMATS.values())
+    raise ImageError(f"{name}: not an image of a format that is read: {known}; convert it")
+
+
+def _pixels_of(opened: Image.Image, name: str) -> np.ndarray:
+    """(height, width) or (height, width, 3 or 4) in OpenCV's order, uint8 or uint16."""
     try:
-        with Image.open(io.BytesIO(content.data)) as opened:
-            width, height = opened.size
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: too large: {error}") from error
-    except (OSError, ValueError, OverflowError, EOFError, KeyError, struct.error) as error:
-        raise ImageError(f"{name}: {_NO_IMAGE}") from error
+        has_alpha = "A" in opened.getbands()
+        grey = opened.mode in ("L", "I;16")
+        pixels = np.asarray(opened if grey else opened.convert("RGBA" if has_alpha else "RGB"))
+    except Exception as error:  # as above
+        raise ImageError(f"{name}: {_DAMAGED}") from error
+    if pixels.ndim == 2:
+        return pixels
+    return cv2.cvtColor(pixels, cv2.COLOR_RGBA2BGRA if has_alpha else cv2.COLOR_RGB2BGR)
+
+
+def _require_moderate_size(size_wh: tuple[int, int], name: str) -> None:
+    """Refuse before OpenCV makes room: kilobytes can say that they are gigabytes."""
+    width, height = size_wh
     if width * height > MAX_PIXELS:
         raise ImageError(
             f"{name}: {width}x{height} pixels are too many, {MAX_PIXELS} at most; scale it down"
         )
+
+
+def _orientation(header: Image.Image) -> int:
+    """EXIF orientation, 1 (upright) where there is none that can be read."""
+    with suppress(Exception):  # as above; the pixels may be fine all the same
+        return int(header.getexif().get(_ORIENTATION_TAG, 1))
+    return 1

@@ -129,8 +129,8 @@ class Video(Media):
     def __init__(self, path: Path, told: Collection[str] = ()) -> None:
         super().__init__(str(path), told)
         try:
-            # A playlist must not make the reader open other files or addresses.
-            self._container = av.open(str(path), options={"protocol_whitelist": "file"})
+            # A colon in a relative path would name a protocol, a playlist other files or addresses.
+            self._container = av.open(str(path.absolute()), options={"protocol_whitelist": "file"})
         except (av.FFmpegError, UnicodeDecodeError) as error:
             raise MediaError(
                 f"{path}: cannot be opened as a video; it is empty, damaged or of an unknown "
@@ -354,7 +354,7 @@ def _natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
 
 def is_camera(source: str) -> bool:
     """Whether a source names a camera: a number, /dev/video... or a network stream."""
-    named = r"[0-9]{1,3}|/dev/video[0-9]+|(rtsp|rtsps|http|https|udp)://.+"
+    named = r"[0-9]{1,3}|/dev/video[0-9]+|(rtsps?|https?|udp)://[^\n\ud800-\udfff]+"  # in UTF-8
     return re.fullmatch(named, source) is not None
 
 

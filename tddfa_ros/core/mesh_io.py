@@ -7,6 +7,7 @@ right-handed, as viewers expect; triangles run counter-clockwise seen from outsi
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -157,6 +158,19 @@ def merged(meshes: Sequence[FaceMesh]) -> FaceMesh:
     return replace(joined, uv=np.concatenate(uv).astype(np.float32), texture_bgr=texture)
 
 
+def mesh_files(path: str | os.PathLike[str]) -> list[Path]:
+    """Files that :func:`write_mesh` may write, the mesh first."""
+    path = Path(path)
+    if path.suffix.lower() != ".obj":
+        return [path]
+    # Readers of obj split at spaces, so the names beside it must have none. The checksum keeps
+    # "a b" and "a_b" apart.
+    stem = "_".join(path.stem.split())
+    if stem != path.stem:
+        stem = f"{stem}_{zlib.crc32(os.fsencode(path.stem)):08x}"
+    return [path, path.with_name(f"{stem}.mtl"), path.with_name(f"{stem}.png")]
+
+
 def write_mesh(path: str | os.PathLike[str], mesh: FaceMesh) -> list[Path]:
     """Write a mesh in the format that the file's suffix names.
 
@@ -164,8 +178,8 @@ def write_mesh(path: str | os.PathLike[str], mesh: FaceMesh) -> list[Path]:
     ----------
     path : ends in one of ``FORMATS``
     mesh : what to write. ply: normals and vertex colours. obj: normals and texture, as ``.mtl`` and
-        ``.png`` of the same stem beside it, or vertex colours. glb: normals and texture, or vertex
-        colours. stl: the shape only.
+        ``.png`` beside it, of the same stem or, if that has spaces, of one without; or vertex
+        colours. glb: normals and texture, or vertex colours. stl: the shape only.
 
     Returns
     -------
@@ -174,7 +188,7 @@ def write_mesh(path: str | os.PathLike[str], mesh: FaceMesh) -> list[Path]:
     Raises
     ------
     ExportError
-        Unknown suffix, or the file cannot be written.
+        Unknown suffix, a texture too large for its format, or the file cannot be written.
     """
     path = Path(path)
     writer = _WRITERS.get(path.suffix.lower())
@@ -232,7 +246,7 @@ def _write_obj(path: Path, mesh: FaceMesh) -> list[Path]:
         texture_rows = decimal_rows(b"vt", mesh.uv, 5)
     if mesh.uv is not None and mesh.texture_bgr is not None:
         beside = _write_material(path, mesh.texture_bgr)
-        head += f"mtllib {beside[0].name}\nusemtl face\n".encode()
+        head += b"mtllib %s\nusemtl face\n" % os.fsencode(beside[0].name)
     elif mesh.colors_bgr is not None:
         places.append(mesh.colors_bgr[:, ::-1] / np.float32(255))
     _write_bytes(
@@ -247,12 +261,16 @@ def _write_obj(path: Path, mesh: FaceMesh) -> list[Path]:
 
 
 def _write_material(path: Path, texture_bgr: np.ndarray) -> list[Path]:
-    # Readers of obj split at spaces, so the names beside it must have none.
-    stem = "_".join(path.stem.split())
-    material, picture = path.with_name(f"{stem}.mtl"), path.with_name(f"{stem}.png")
-    _write_bytes(picture, cv2.imencode(".png", texture_bgr)[1].tobytes())
-    lines = ["newmtl face", "Ka 1 1 1", "Kd 1 1 1", "Ks 0 0 0", "illum 1", f"map_Kd {picture.name}"]
-    _write_bytes(material, "\n".join([*lines, ""]).encode())
+    _, material, picture = mesh_files(path)
+    encoded, content = cv2.imencode(".png", texture_bgr)
+    if not encoded:
+        height, width = texture_bgr.shape[:2]
+        raise ExportError(
+            f"{picture}: a texture of {width}x{height} is too large for PNG; use a smaller size"
+        )
+    _write_bytes(picture, content.tobytes())
+    lines = [b"newmtl face", b"Ka 1 1 1", b"Kd 1 1 1", b"Ks 0 0 0", b"illum 1"]
+    _write_bytes(material, b"\n".join([*lines, b"map_Kd " + os.fsencode(picture.name), b""]))
     return [material, picture]
 
 

@@ -124,6 +124,13 @@ class Output:
     picture: Callable[[Scene], np.ndarray] | None = None
     mesh: Callable[[Scene, int], mesh_io.FaceMesh] | None = None
 
+    def files(self, path: Path, mesh_count: int) -> list[Path]:
+        """Files that :meth:`write` may write, with so many meshes."""
+        if self.picture is not None:
+            return [path]
+        paths = _numbered(path, mesh_count)
+        return [file for mesh_path in paths for file in mesh_io.mesh_files(mesh_path)]
+
     def write(self, scene: Scene, path: Path) -> list[Path]:
         """Write the output; each file appears when it is complete.
 
@@ -141,10 +148,10 @@ class Output:
         Raises
         ------
         ExportError
-            A file cannot be written.
+            A file cannot be written, or the picture is too large for its format.
         """
         if self.picture is not None:
-            _write_picture(path, self.picture(scene))
+            write_picture(path, self.picture(scene))
             return [path]
         if self.mesh is None:
             raise TypeError("an output has either a picture or a mesh")
@@ -152,22 +159,49 @@ class Output:
         if meshes and scene.mesh_pose == "image":
             meshes = [mesh_io.merged(meshes)]
         written = []
-        for index, mesh in enumerate(meshes):
-            name = path.name if index == 0 else f"{path.stem}_{index + 1}{path.suffix}"
-            written += mesh_io.write_mesh(path.with_name(name), mesh)
+        for mesh_path, mesh in zip(_numbered(path, len(meshes)), meshes, strict=True):
+            written += mesh_io.write_mesh(mesh_path, mesh)
         return written
 
 
+def _numbered(path: Path, count: int) -> list[Path]:
+    further = [path.with_name(f"{path.stem}_{i}{path.suffix}") for i in range(2, count + 1)]
+    return [path, *further][:count]
+
+
 def encode(picture: np.ndarray, suffix: str) -> bytes:
-    """Picture as the content of a file with that suffix."""
+    """Picture as the content of a file with that suffix.
+
+    Raises
+    ------
+    ExportError
+        The picture is too large for the format.
+    """
     quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if suffix == ".jpg" else []
-    return cv2.imencode(suffix, picture, quality)[1].tobytes()
+    encoded, content = cv2.imencode(suffix, picture, quality)
+    if not encoded:
+        height, width = picture.shape[:2]
+        raise ExportError(
+            f"a picture of {width}x{height} is too large for a {suffix} file; scale it down"
+        )
+    return content.tobytes()
 
 
-def _write_picture(path: Path, picture: np.ndarray) -> None:
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Write a picture in the format that the file's suffix names; it appears when complete.
+
+    Raises
+    ------
+    ExportError
+        The file cannot be written, or the picture is too large for its format.
+    """
+    try:
+        content = encode(picture, path.suffix)
+    except ExportError as error:
+        raise ExportError(f"{path}: {error}") from error
     try:
         with replacing(path) as temporary:
-            temporary.write_bytes(encode(picture, path.suffix))
+            temporary.write_bytes(content)
     except OSError as error:
         raise ExportError(
             f"{path}: cannot be written ({error.strerror}); choose another folder"

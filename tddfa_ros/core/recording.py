@@ -36,10 +36,13 @@ class _NamedWhenDone:
         self._discarded = False
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            is_folder = self.path.is_dir()
         except OSError as error:
             raise MediaError(
-                f"{self.path.parent}: cannot make this folder ({error.strerror}); choose another"
+                f"{error.filename}: cannot be made ({error.strerror}); choose another place"
             ) from error
+        if is_folder:
+            raise MediaError(f"{self.path}: is a folder; choose another name")
         self._temporary = temporary_beside(self.path)
 
     def __enter__(self) -> Self:
@@ -80,12 +83,21 @@ class VideoWriter(_NamedWhenDone):
     Raises
     ------
     MediaError
-        Wrong suffix, or OpenCV cannot open the file.
+        Wrong suffix, a folder of that name, a name that is not UTF-8, or OpenCV cannot open the
+        file.
     """
 
     def __init__(self, path: str | os.PathLike, rate_hz: float) -> None:
         if Path(path).suffix.lower() != ".mp4":
             raise MediaError(f"{path}: a video is written as .mp4; end the name with it")
+        absolute = Path(path).absolute()
+        try:
+            str(absolute).encode()
+        except UnicodeEncodeError as error:  # OpenCV would crash
+            raise MediaError(
+                f"{absolute}: is not UTF-8, which OpenCV needs of the name of a video and of its "
+                "folders; choose another"
+            ) from error
         super().__init__(path)
         self._rate_hz = plausible_rate_hz(rate_hz)
         self._writer: cv2.VideoWriter | None = None
@@ -107,7 +119,9 @@ class VideoWriter(_NamedWhenDone):
         height, width = image_bgr.shape[:2]
         self._size_wh = (width + width % 2, height + height % 2)
         codec = cv2.VideoWriter_fourcc(*"mp4v")
-        writer = cv2.VideoWriter(str(self._temporary), codec, self._rate_hz, self._size_wh)
+        # Else FFmpeg takes what stands before a colon for a protocol.
+        target = str(self._temporary.absolute())
+        writer = cv2.VideoWriter(target, codec, self._rate_hz, self._size_wh)
         if not writer.isOpened():
             raise MediaError(
                 f"{self.path}: cannot write a {width}x{height} video there; is the folder "
@@ -144,7 +158,7 @@ class LinesWriter(_NamedWhenDone):
     Raises
     ------
     MediaError
-        The file cannot be made.
+        There is a folder of that name, or the file cannot be made.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tddfa_ros.core import media, model_set
 from tddfa_ros.core.atomic_file import replacing
 from tddfa_ros.core.config_arguments import add_config_arguments, config_from
 from tddfa_ros.core.errors import MediaError, TddfaError
-from tddfa_ros.core.outputs import OUTPUTS, encode
+from tddfa_ros.core.outputs import OUTPUTS, write_picture
 from tddfa_ros.core.pipeline import FacePipeline
 from tddfa_ros.core.results import face_to_dict
-from tddfa_ros.tools.outputs import Stage, add_output_arguments, wishes_from
+from tddfa_ros.tools.outputs import Stage, Wishes, add_output_arguments, wishes_from
 
 EXAMPLES = """examples:
   python -m tddfa_ros image photo.jpg --out results
@@ -60,6 +61,30 @@ def output_stems(paths: Iterable[Path]) -> list[str]:
     return stems
 
 
+def _output_path(out: Path, stem: str, name: str) -> Path:
+    return out / f"{stem}_{name}{OUTPUTS[name].suffix}"
+
+
+def _files(out: Path, stem: str, wishes: Wishes, max_faces: int) -> Iterator[Path]:
+    """All files that one picture may get."""
+    yield out / f"{stem}.json"
+    if wishes.overlay:
+        yield out / f"{stem}_overlay.jpg"
+    mesh_count = 1 if wishes.mesh_pose == "image" else max_faces
+    for name in wishes.names:
+        yield from OUTPUTS[name].files(_output_path(out, stem, name), mesh_count)
+
+
+def _check_out(args: argparse.Namespace, wishes: Wishes, max_faces: int) -> None:
+    """Raise :class:`MediaError` if the run would replace what it reads."""
+    # realpath, as Path.resolve raises where links lead in a circle.
+    inputs = {os.path.realpath(path) for path in args.files}
+    for stem in output_stems(args.files):
+        for path in _files(args.out, stem, wishes, max_faces):
+            if os.path.realpath(path) in inputs:
+                raise MediaError(f"{path}: is one of the inputs; choose another --out")
+
+
 def _write(path: Path, content: bytes) -> None:
     try:
         with replacing(path) as temporary:
@@ -75,10 +100,9 @@ def _fit_file(pipeline: FacePipeline, stage: Stage, path: Path, out: Path, stem:
     result = pipeline.process_still(image_bgr)
     scene, wishes = stage.scene(image_bgr, result), stage.wishes
     if wishes.overlay:
-        _write(out / f"{stem}_overlay.jpg", encode(scene.overlay(wishes.overlay), ".jpg"))
+        write_picture(out / f"{stem}_overlay.jpg", scene.overlay(wishes.overlay))
     for name in wishes.names:
-        out.mkdir(parents=True, exist_ok=True)
-        OUTPUTS[name].write(scene, out / f"{stem}_{name}{OUTPUTS[name].suffix}")
+        OUTPUTS[name].write(scene, _output_path(out, stem, name))
     document = {
         "image": str(path),
         "image_width": result.image_width,
@@ -97,11 +121,17 @@ def run(args: argparse.Namespace) -> int:
     -------
     int
         0, or 1 if a file failed.
+
+    Raises
+    ------
+    MediaError
+        An output would replace one of the files; nothing is written.
     """
-    config = config_from(args)
+    config, wishes = config_from(args), wishes_from(args)
+    _check_out(args, wishes, config.max_faces)
     chosen = model_set.load(model_set.find(config.model_set))
     pipeline = FacePipeline(chosen, config)
-    stage = Stage(pipeline, wishes_from(args))
+    stage = Stage(pipeline, wishes)
     failed = 0
     try:
         for path, stem in zip(args.files, output_stems(args.files), strict=True):

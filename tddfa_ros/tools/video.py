@@ -72,22 +72,21 @@ class VideoSinks:
 
     def __init__(self, out_path: Path, rate_hz: float, stage: Stage) -> None:
         self._stage = stage
-        self.annotated = VideoWriter(out_path, rate_hz)
-        self.lines = LinesWriter(lines_path(out_path))
         self._videos: dict[str, VideoWriter] = {}
         self._mesh_folders: dict[str, Path] = {}
-        for name in stage.wishes.names:
-            path = output_path(out_path, name)
-            if OUTPUTS[name].picture is None:
-                self._mesh_folders[name] = path
-            else:
-                self._videos[name] = VideoWriter(path, rate_hz)
-        self._stack = ExitStack()
+        with ExitStack() as stack:  # where one cannot be made, those before it leave nothing
+            self.annotated = stack.enter_context(VideoWriter(out_path, rate_hz))
+            self.lines = stack.enter_context(LinesWriter(lines_path(out_path)))
+            for name in stage.wishes.names:
+                path = output_path(out_path, name)
+                if OUTPUTS[name].picture is None:
+                    self._mesh_folders[name] = path
+                else:
+                    self._videos[name] = stack.enter_context(VideoWriter(path, rate_hz))
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
         """Return self."""
-        for writer in (self.annotated, self.lines, *self._videos.values()):
-            self._stack.enter_context(writer)
         return self
 
     def __exit__(self, *_: object) -> None:

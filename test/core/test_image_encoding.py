@@ -1,4 +1,8 @@
+import io
 import struct
+import subprocess
+import sys
+import warnings
 import zlib
 
 import cv2
@@ -6,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image, ImageOps
 
 from tddfa_ros.core import image_encoding
 from tddfa_ros.core.errors import ImageError
@@ -213,6 +218,26 @@ def test_exif_orientation_is_applied(picture):
     )
 
 
+@pytest.mark.parametrize("suffix", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_format_is_turned_as_pillow_turns_it(suffix, orientation):
+    quarters = np.array([[0, 80], [160, 240]], np.uint8).repeat(16, axis=0).repeat(24, axis=1)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    written = io.BytesIO()
+    Image.fromarray(quarters).convert("RGB").save(written, suffix, exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(written)).convert("L")
+    ours = bgr_from_file_bytes(written.getvalue(), "x")[..., 0].astype(int)
+    assert ours.shape == upright.size[::-1]
+    assert np.abs(ours - np.asarray(upright)).max() < 40
+
+
+def test_a_damaged_exif_block_leaves_the_image_as_it_is(picture):
+    written = io.BytesIO()
+    Image.fromarray(picture).save(written, "WEBP", lossless=True, exif=b"Exif\0\0MM\0*nonsense")
+    np.testing.assert_array_equal(bgr_from_file_bytes(written.getvalue(), "x"), picture[..., ::-1])
+
+
 @pytest.mark.parametrize("data", [b"", b"\0", b"not an image", b"\x89PNG\r\n\x1a\n"])
 def test_damaged_image_files_are_errors(data):
     with pytest.raises(ImageError, match="portrait"):
@@ -227,10 +252,35 @@ def png_header(width, height):
     return header + struct.pack(">I", 9) + b"IDAT"
 
 
+@pytest.mark.parametrize(
+    "suffix", [".bmp", ".jp2", ".jpg", ".pgm", ".png", ".ras", ".tif", ".webp"]
+)
+def test_what_opencv_reads_is_read_and_called_damaged_where_it_is(suffix):
+    coded = cv2.imencode(suffix, np.full((40, 48), 90, np.uint8))[1].tobytes()
+    assert np.abs(bgr_from_file_bytes(coded, "x").astype(int) - 90).max() <= 2
+    with pytest.raises(ImageError, match=r"^x: the image is damaged, or of a rare kind"):
+        bgr_from_file_bytes(coded[:17], "x")
+
+
+@pytest.mark.parametrize("data", [b"GIF89a\1\0\1\0\0\0\0;", b"P", b"%!PS-Adobe-3.0", b"no image"])
+def test_formats_that_are_not_read_are_named_so(data):
+    with pytest.raises(ImageError, match=r"^x: not an image of a format that is read: JPEG, PNG"):
+        bgr_from_file_bytes(data, "x")
+
+
+def test_our_limit_alone_decides_and_pillows_stays_for_others(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    coded = cv2.imencode(".png", np.zeros((30, 40, 3), np.uint8))[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert bgr_from_file_bytes(coded, "a").shape == (30, 40, 3)
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
 @pytest.mark.parametrize("side", [17408, 32000])
 def test_a_file_that_says_it_is_gigantic_is_refused_before_it_is_decoded(side, monkeypatch):
     monkeypatch.setattr(image_encoding.cv2, "imdecode", lambda *_: pytest.fail("decoded"))
-    with pytest.raises(ImageError, match=r"clip\.png: too large"):
+    with pytest.raises(ImageError, match=r"clip\.png: .* pixels are too many"):
         bgr_from_file_bytes(png_header(side, side), "clip.png")
 
 
@@ -241,3 +291,37 @@ def test_the_size_limit_is_that_of_messages(monkeypatch):
     monkeypatch.setattr(image_encoding, "MAX_PIXELS", 1199)
     with pytest.raises(ImageError, match="a: 40x30 pixels are too many, 1199 at most"):
         bgr_from_file_bytes(coded, "a")
+
+
+DAMAGE = """
+import sys
+import cv2
+import numpy as np
+from tddfa_ros.core.errors import ImageError
+from tddfa_ros.core.image_encoding import bgr_from_file_bytes
+
+rng = np.random.default_rng(0)
+picture = rng.integers(0, 256, (64, 64, 3), np.uint8)
+whole = cv2.imencode(sys.argv[1], picture)[1].tobytes()
+refused = 0
+for _ in range(400):
+    data = bytearray(whole)
+    reach = min(len(data), 200 if rng.random() < 0.7 else len(data))
+    for _ in range(rng.integers(1, 12)):
+        data[rng.integers(0, reach)] = rng.integers(0, 256)
+    if rng.random() < 0.2:
+        data = data[: rng.integers(1, len(data))]
+    try:
+        assert bgr_from_file_bytes(bytes(data), "it").dtype == np.uint8
+    except ImageError:
+        refused += 1
+assert refused > 50
+"""
+
+
+@pytest.mark.parametrize(
+    "suffix", [".bmp", ".jp2", ".jpg", ".ppm", ".png", ".ras", ".tif", ".webp"]
+)
+def test_damaged_files_never_end_the_process(suffix):
+    done = subprocess.run([sys.executable, "-c", DAMAGE, suffix], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -162,6 +162,14 @@ def test_cut_video_gives_what_is_there(tmp_path):
     assert 5 <= count <= 15
 
 
+def test_a_colon_in_a_name_is_no_protocol(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "2024-05-01T12:30:05.mp4", grey_frames(3))
+    with open_media("2024-05-01T12:30:05.mp4") as media:
+        assert media.source == "2024-05-01T12:30:05.mp4"
+        assert numbers_of(media) == [0, 1, 2]
+
+
 @pytest.mark.parametrize("content", [b"", b"no video", b"\0" * 5000])
 def test_unreadable_video_is_an_error(tmp_path, content):
     path = tmp_path / "broken.mp4"
@@ -243,15 +251,24 @@ def test_nothing_there_is_an_error(source):
         open_media(source)
 
 
-@pytest.mark.parametrize("source", ["0", "12", "/dev/video3", "rtsp://camera/stream"])
+@pytest.mark.parametrize(
+    "source",
+    ["0", "12", "/dev/video3"]
+    + [f"{name}://camera/a?b=ü:1" for name in ("rtsp", "rtsps", "http", "https", "udp")],
+)
 def test_cameras_are_recognised(source):
     assert is_camera(source)
 
 
-@pytest.mark.parametrize("source", ["clip.mp4", "/dev/null", "0.mp4", "1234567", ""])
+@pytest.mark.parametrize("source", ["clip.mp4", "/dev/null", "0.mp4", "1234567", "", "a:b.mp4"])
 def test_other_sources_are_no_cameras(source):
     assert not is_camera(source)
     assert not is_bag(source)
+
+
+def test_an_address_that_is_not_utf8_is_an_error_as_opencv_would_crash():
+    with pytest.raises(MediaError, match="no such"):
+        open_media("rtsp://camera/\udcfc")
 
 
 def test_absent_camera_is_an_error():

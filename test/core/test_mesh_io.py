@@ -1,7 +1,9 @@
 """Mesh files, read back by trimesh and by small readers that share no code with it."""
 
 import json
+import os
 import struct
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,7 +12,15 @@ import trimesh
 
 from tddfa_ros.core import mesh_io
 from tddfa_ros.core.errors import ExportError
-from tddfa_ros.core.mesh_io import FORMATS, POSES, face_mesh, merged, posed_vertices, write_mesh
+from tddfa_ros.core.mesh_io import (
+    FORMATS,
+    POSES,
+    face_mesh,
+    merged,
+    mesh_files,
+    posed_vertices,
+    write_mesh,
+)
 from tddfa_ros.core.render import Renderer
 
 # obj holds positions with 6 decimals, texture coordinates with 5, normals with 4.
@@ -113,16 +123,18 @@ def test_ply_reads_back_exactly(mesh, tmp_path):
 
 
 def test_obj_reads_back_with_its_texture(mesh, tmp_path):
+    beside = "a_face_97fbf623"  # CRC-32 of "a face"
     files = write_mesh(tmp_path / "a face.obj", mesh)
-    assert [f.name for f in files] == ["a face.obj", "a_face.mtl", "a_face.png"]
+    assert files == mesh_files(tmp_path / "a face.obj")
+    assert [f.name for f in files] == ["a face.obj", f"{beside}.mtl", f"{beside}.png"]
     table, faces, rows = read_obj(files[0])
     assert np.abs(table["v"] - mesh.vertices).max() < OBJ_PLACE
     assert np.abs(table["vt"] - mesh.uv).max() < OBJ_UV
     assert np.abs(table["vn"] - mesh.normals).max() < OBJ_NORMAL
     for kind in range(3):
         assert np.array_equal(faces[..., kind] - 1, mesh.triangles)
-    assert rows["mtllib"] == [["a_face.mtl"]]
-    assert "map_Kd a_face.png" in files[1].read_text().splitlines()
+    assert rows["mtllib"] == [[f"{beside}.mtl"]]
+    assert f"map_Kd {beside}.png" in files[1].read_text().splitlines()
     assert rows["usemtl"] == [[files[1].read_text().split()[1]]]
     assert np.array_equal(cv2.imread(str(files[2])), mesh.texture_bgr)
     again = trimesh.load(files[0], process=False)
@@ -130,6 +142,31 @@ def test_obj_reads_back_with_its_texture(mesh, tmp_path):
     assert np.array_equal(again.faces, mesh.triangles)
     assert np.abs(again.visual.uv - mesh.uv).max() < OBJ_UV
     assert again.visual.material.image.size == mesh.texture_bgr.shape[1::-1]
+
+
+def test_names_without_spaces_keep_what_stands_beside_an_obj_apart(mesh, tmp_path):
+    names = ["a b", "a_b", "a  b", "a\tb", " a_b", "a\udcfc b", "a\udcfd b"]
+    written = [file for name in names for file in write_mesh(tmp_path / f"{name}.obj", mesh)]
+    assert len(set(written)) == 3 * len(names)
+    assert sorted(tmp_path.iterdir()) == sorted(written)
+    assert mesh_files("a_b.obj") == [Path("a_b.obj"), Path("a_b.mtl"), Path("a_b.png")]
+    assert mesh_files("a b.ply") == [Path("a b.ply")]
+
+
+def test_obj_names_its_files_where_names_are_not_utf8(mesh, tmp_path):
+    path, material, picture = write_mesh(tmp_path / "f\udcfcr.obj", mesh)
+    assert os.fsencode(material.name) == b"f\xfcr.mtl"
+    assert b"\nmtllib f\xfcr.mtl\n" in path.read_bytes()
+    assert b"\nmap_Kd f\xfcr.png\n" in material.read_bytes()
+    assert picture.is_file()
+
+
+def test_a_texture_too_large_for_png_is_an_error(mesh, tmp_path):
+    wide = np.zeros((1, 1_000_001, 3), np.uint8)
+    textured = face_mesh(mesh.vertices, mesh.triangles, mesh.normals, uv=mesh.uv, texture_bgr=wide)
+    with pytest.raises(ExportError, match=r"face\.png: a texture of 1000001x1 is too large"):
+        write_mesh(tmp_path / "face.obj", textured)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_obj_without_texture_has_colours(mesh, tmp_path, dome_model):

@@ -100,6 +100,17 @@ def test_upright_meshes_have_a_file_each(golden_faces, renderer, model, pose, tm
         assert mesh.vertex_normals[np.argmax(mesh.vertices[:, 2]), 2] > 0.5
 
 
+@pytest.mark.parametrize("pose", ["own", "image"])
+def test_what_may_be_written_is_known_before(golden_faces, renderer, model, pose, tmp_path):
+    image, faces = golden_faces
+    scene = Scene(image, faces, renderer, model, texture_size=64, mesh_pose=pose)
+    for name in ("ply", "obj", "depth"):
+        path = tmp_path / f"a photo_{name}{OUTPUTS[name].suffix}"
+        promised = OUTPUTS[name].files(path, 1 if pose == "image" else len(faces))
+        assert OUTPUTS[name].write(scene, path) == promised
+    assert OUTPUTS["ply"].files(tmp_path / "a.ply", 0) == []
+
+
 def test_the_mesh_in_image_pose_lies_over_the_face(scene):
     mesh = scene.mesh(0, with_texture=False, with_colors=True)
     height = scene.image_bgr.shape[0]
@@ -155,3 +166,12 @@ def test_encode_keeps_every_value_of_a_png():
     picture = np.random.default_rng(0).integers(0, 256, (9, 7, 4), np.uint8)
     content = np.frombuffer(outputs.encode(picture, ".png"), np.uint8)
     assert np.array_equal(cv2.imdecode(content, cv2.IMREAD_UNCHANGED), picture)
+
+
+def test_a_picture_too_large_for_its_format_is_an_error_that_names_it(tmp_path):
+    wide = np.zeros((4, 65501, 3), np.uint8)
+    with pytest.raises(ExportError, match=r"a\.jpg: a picture of 65501x4 is too large.*\.jpg"):
+        outputs.write_picture(tmp_path / "a.jpg", wide)
+    assert list(tmp_path.iterdir()) == []
+    outputs.write_picture(tmp_path / "a.png", wide)
+    assert cv2.imread(str(tmp_path / "a.png")).shape == wide.shape

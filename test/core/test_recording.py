@@ -107,6 +107,32 @@ def test_wrong_suffix_picture_and_folder_are_named(tmp_path):
         writer.write(np.zeros((4, 4), np.float32))
 
 
+def test_a_colon_in_the_name_is_no_protocol(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with VideoWriter("2024-05-01T12:30:05.mp4", 30) as writer:
+        writer.write(flat(48, 64, 90))
+    assert names_in(tmp_path) == ["2024-05-01T12:30:05.mp4"]
+    assert len(read_video(tmp_path / "2024-05-01T12:30:05.mp4")[0]) == 1
+
+
+@pytest.mark.parametrize("name", ["v\udcfc.mp4", "f\udcfc/v.mp4"])
+def test_a_name_that_is_not_utf8_is_refused(tmp_path, name):
+    with pytest.raises(MediaError, match=r"not UTF-8.*choose another"):
+        VideoWriter(tmp_path / name, 30)
+    assert names_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("writer_class", [VideoWriter, LinesWriter])
+def test_a_folder_of_that_name_is_refused_at_once(tmp_path, writer_class):
+    (tmp_path / "a.mp4").mkdir()
+    arguments = (30.0,) if writer_class is VideoWriter else ()
+    with pytest.raises(MediaError, match=r"a\.mp4: is a folder; choose another"):
+        writer_class(tmp_path / "a.mp4", *arguments)
+    with pytest.raises(MediaError, match="too long"):
+        writer_class(tmp_path / f"{'x' * 300}.mp4", *arguments)
+    assert names_in(tmp_path) == ["a.mp4"]
+
+
 @pytest.mark.parametrize("nonsense", [0.0, -5.0, float("nan"), float("inf"), 90000.0])
 def test_nonsense_rates_fall_back(nonsense):
     assert plausible_rate_hz(nonsense) == 30.0

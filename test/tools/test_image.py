@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -250,6 +251,70 @@ def test_equal_stems_do_not_overwrite_each_other(run_cli, astronaut, tddfa_v2_se
     for stem, file in zip(("x", "x_2"), files, strict=True):
         document = json.loads((tmp_path / "out" / f"{stem}.json").read_text())
         assert document["image"] == str(file)
+
+
+@pytest.mark.parametrize(
+    ("names", "arguments", "lost"),
+    [
+        (["a_overlay.jpg", "a.jpg"], [], "a_overlay.jpg"),
+        (["a.jpg", "a_mesh.jpg"], ["--outputs", "depth,mesh"], "a_mesh.jpg"),
+        (["a_depth.png", "a.jpg"], ["--outputs", "depth", "--overlay", ""], "a_depth.png"),
+        (["a.jpg", "a_obj.png"], ["--outputs", "obj"], "a_obj.png"),
+        (["a_obj_2.png", "a.jpg"], ["--outputs", "obj", "--mesh-pose", "own"], "a_obj_2.png"),
+        (["a.json", "a.jpg"], [], "a.json"),
+    ],
+)
+@pytest.mark.parametrize("given", ["plain", "dotted", "linked"])
+def test_a_run_that_would_replace_an_input_is_refused(
+    run_cli, tmp_path, names, arguments, lost, given
+):
+    for name in names:
+        (tmp_path / name).write_bytes(b"the only copy of " + name.encode())
+    (tmp_path / "link").symlink_to(tmp_path)
+    folder = {"plain": ".", "dotted": f"../{tmp_path.name}/.", "linked": "link"}[given]
+    files = [f"{folder}/{name}" for name in names]
+    done = run_cli("image", *files, "--out", ".", *arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == (f"tddfa_ros image: {lost}: is one of the inputs; choose another --out\n")
+    assert {path.name for path in tmp_path.iterdir()} == {*names, "link"}
+    for name in names:
+        assert (tmp_path / name).read_bytes() == b"the only copy of " + name.encode()
+
+
+def test_results_beside_the_inputs_are_fine_where_none_is_replaced(
+    run_cli, astronaut, tddfa_v2_set, tmp_path
+):
+    for name in ("a.png", "a_mesh.jpg", "a_obj_2.png"):
+        cv2.imwrite(str(tmp_path / name), astronaut)
+    files = sorted(tmp_path.iterdir())
+    before = [path.read_bytes() for path in files]
+    done = run_cli(
+        *("image", *files, "--model-set", tddfa_v2_set, "--out", tmp_path),
+        *("--outputs", "obj,depth"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert [path.read_bytes() for path in files] == before
+    assert all((tmp_path / f"{path.stem}.json").is_file() for path in files)
+
+
+def test_one_odd_file_does_not_end_the_run(run_cli, astronaut, tddfa_v2_set, tmp_path):
+    wide, unnamed, last = (tmp_path / name for name in ("wide.png", "f\udcfcr.png", "last.png"))
+    cv2.imwrite(str(wide), np.zeros((8, 65501, 3), np.uint8))
+    for path in (unnamed, last):
+        path.write_bytes(cv2.imencode(".png", astronaut)[1].tobytes())
+    out = tmp_path / "out"
+    done = run_cli(
+        *("image", wide, unnamed, last, "--model-set", tddfa_v2_set),
+        *("--out", out, "--outputs", "obj"),
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+    )
+    assert done.returncode == 1
+    assert "wide_overlay.jpg: a picture of 65501x8 is too large" in done.stderr
+    assert "1 of 3 files failed" in done.stderr
+    assert "Traceback" not in done.stderr
+    for stem in ("f\udcfcr", "last"):
+        assert len(read_faces(out / f"{stem}.json")) == 1
+        assert (out / f"{stem}_obj.obj").is_file()
 
 
 def test_output_stems_are_unique_whatever_the_names():

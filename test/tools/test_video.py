@@ -226,3 +226,47 @@ def test_a_wrong_suffix_is_refused_before_the_work(
     assert "end the name with it" in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["a.mp4", "a.jsonl", "a_depth.mp4"])
+def test_a_folder_in_the_place_of_a_file_is_refused_before_the_work(
+    run_cli, short_clip, tddfa_v2_set, tmp_path, folder
+):
+    (tmp_path / folder).mkdir()
+    done = run_cli(
+        *("video", short_clip, "--model-set", tddfa_v2_set),
+        *("--out", tmp_path / "a.mp4", "--outputs", "depth"),
+    )
+    assert done.returncode == 1
+    assert f"{tmp_path / folder}: is a folder; choose another" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [folder]
+    assert list((tmp_path / folder).iterdir()) == []
+
+
+def test_a_name_that_is_not_utf8_is_read_but_no_video_is_written_to_it(
+    run_cli, short_clip, tddfa_v2_set, tmp_path
+):
+    source = tmp_path / "v\udcfc.mp4"
+    source.write_bytes(short_clip.read_bytes())
+    out = tmp_path / "out"
+    done = run_cli("video", source, "--model-set", tddfa_v2_set, "--out", out / source.name)
+    assert done.returncode == 1
+    assert "is not UTF-8" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not out.exists()
+    done = run_cli("video", source, "--model-set", tddfa_v2_set, "--out", out / "a.mp4")
+    assert done.returncode == 0, done.stderr
+    assert frame_count(out / "a.mp4") == 12
+
+
+def test_a_time_of_day_may_be_the_name(run_cli, short_clip, tddfa_v2_set, tmp_path):
+    (tmp_path / "12:30:05.mp4").write_bytes(short_clip.read_bytes())
+    done = run_cli(
+        *("video", "12:30:05.mp4", "--model-set", tddfa_v2_set, "--out", "12:30:05_faces.mp4"),
+        *("--outputs", "depth"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("12:30:05_faces.mp4", "12:30:05_faces_depth.mp4"):
+        assert frame_count(tmp_path / name) == 12
