@@ -12,10 +12,19 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from tddfa_ros.core.one_euro import LONGEST_GAP_S, NS_PER_S, SPEED_CUTOFF_HZ, low_pass_gain
+from tddfa_ros.core.one_euro import (
+    LONGEST_GAP_S,
+    NS_PER_S,
+    SPEED_CUTOFF_HZ,
+    low_pass_gain,
+    step_s,
+)
 from tddfa_ros.core.types import MetricPose
 
 HEAD_RADIUS_M = 0.1
+# Sideways as the camera sees it, between two images. Farther away the name is the same but not the
+# head: the tracker put exchanged names right. Depth says little, as it is noisy far away.
+FARTHEST_STEP_M = 0.1
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,9 @@ class _State:
 
 
 class MetricSmoother:
-    """One Euro filters of poses by face, without delay; begins anew after a gap or a step back.
+    """One Euro filters of poses by face, without delay.
+
+    They begin anew after a gap, a leap back in time, and where a name goes over to another head.
 
     Parameters
     ----------
@@ -51,10 +62,10 @@ class MetricSmoother:
         self._states = {
             known: state
             for known, state in self._states.items()
-            if 0 <= stamp_ns - state.stamp_ns <= LONGEST_GAP_S * NS_PER_S
+            if abs(stamp_ns - state.stamp_ns) <= LONGEST_GAP_S * NS_PER_S
         }
         old = self._states.get(face_id)
-        if old is None or old.stamp_ns == stamp_ns:
+        if old is None or not _can_be_next_to(pose.position_m, old.raw.position_m):
             still = np.zeros(3)
             self._states[face_id] = _State(stamp_ns, pose, pose, still, still)
             return pose
@@ -66,13 +77,13 @@ class MetricSmoother:
         self._states.clear()
 
     def _advance(self, old: _State, stamp_ns: int, pose: MetricPose) -> _State:
-        dt = (stamp_ns - old.stamp_ns) / NS_PER_S
+        dt = step_s(old.stamp_ns, stamp_ns)
         speed_gain = low_pass_gain(SPEED_CUTOFF_HZ, dt)
         moved = (pose.position_m - old.raw.position_m) / dt
         turned = _turn_between(old.raw.rotation, pose.rotation) / dt
         velocity = old.velocity + speed_gain * (moved - old.velocity)
         spin = old.spin + speed_gain * (turned - old.spin)
-        distance = max(float(np.linalg.norm(pose.position_m)), HEAD_RADIUS_M)
+        distance = _distance_m(pose.position_m)
         speed = np.hypot(np.linalg.norm(velocity), HEAD_RADIUS_M * np.linalg.norm(spin)) / distance
         gain = low_pass_gain(self.min_cutoff_hz + self.beta * float(speed), dt)
         filtered = old.filtered
@@ -83,6 +94,17 @@ class MetricSmoother:
             position_m=filtered.position_m + gain * (pose.position_m - filtered.position_m),
         )
         return _State(stamp_ns, pose, smoothed, velocity, spin)
+
+
+def _can_be_next_to(position_m: np.ndarray, other_m: np.ndarray) -> bool:
+    """Whether one and the same head can be in both places in two images on end."""
+    distance, other = _distance_m(position_m), _distance_m(other_m)
+    apart = float(np.linalg.norm(position_m / distance - other_m / other)) * max(distance, other)
+    return apart <= FARTHEST_STEP_M
+
+
+def _distance_m(position_m: np.ndarray) -> float:
+    return max(float(np.linalg.norm(position_m)), HEAD_RADIUS_M)
 
 
 def _turn_between(start: np.ndarray, end: np.ndarray) -> np.ndarray:

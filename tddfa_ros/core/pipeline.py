@@ -17,7 +17,7 @@ from tddfa_ros.core.motion import bounds_of
 from tddfa_ros.core.networks import Fits, Networks
 from tddfa_ros.core.pose import head_pose
 from tddfa_ros.core.search import BackgroundSearch, SearchResult
-from tddfa_ros.core.smooth import Smoother, make_smoother
+from tddfa_ros.core.smooth import OneEuroSmoother, Smoother, make_smoother
 from tddfa_ros.core.still import fit_still
 from tddfa_ros.core.stopwatch import Stopwatch
 from tddfa_ros.core.track import Tracker
@@ -55,6 +55,7 @@ class FacePipeline:
         self._tracker = Tracker(config)
         self._frame_index = 0
         self._searched_ns: int | None = None
+        self._smoothed_hw = (0, 0)
         self._smoother: Smoother
         self.configure(config)
 
@@ -64,7 +65,8 @@ class FacePipeline:
         Parameters
         ----------
         image_bgr : (height, width, 3) uint8
-        stamp_ns : time of the image, nanoseconds; going back in time forgets all faces
+        stamp_ns : time of the image, nanoseconds; going far back in time forgets all faces, as an
+            image of another shape does; see :meth:`tddfa_ros.core.track.Tracker.begin_frame`
 
         Raises
         ------
@@ -74,32 +76,34 @@ class FacePipeline:
         image = require_bgr_image(image_bgr)
         image_hw = (image.shape[0], image.shape[1])
         watch, tracker = Stopwatch(), self._tracker
-        # Time that runs backwards or jumps ahead: begin anew.
-        if not tracker.begin_frame(stamp_ns):
+        # Time that jumps or an image of another shape: begin anew. In another resolution faces go
+        # on, but what a search finds in an image before is void.
+        if not tracker.begin_frame(stamp_ns, image_hw):
             self._forget_searches()
+        now_ns = tracker.now_ns
         # Follow every known face from its landmarks in the image before, all in one batch.
         with watch("follow"):
             rois = [self._roi_from_landmarks(t.observation.landmarks) for t in tracker.active]
             least = self.model_set.regressor.minimum_roi_area_px
             fits = self._fit(image, rois, least_area_px=least)
-            tracker.update(fits, stamp_ns, image_hw)
+            tracker.update(fits, now_ns, image_hw)
         # Search at once while nobody is followed; else take up what was searched in between.
         with watch("detect"):
             at_once = not tracker.active or self._config.detection_interval_s == 0
             found = (
-                self._search_now(image, stamp_ns)
+                self._search_now(image, now_ns)
                 if at_once
                 else self._search.collect(self._frame_index)
             )
         # Hold the faces against what was found, and begin to follow the new ones.
         with watch("begin"):
             if found is not None:
-                self._begin_tracks(image, found, stamp_ns)
+                self._begin_tracks(image, found, now_ns)
         # Now and then look for further faces, beside the images that follow.
         with watch("detect"):
-            if not (at_once or self._search.running) and self._search_due(stamp_ns):
+            if not (at_once or self._search.running) and self._search_due(now_ns):
                 self._search.start(image, self._frame_index, self._boxes_by_id())
-                self._searched_ns = stamp_ns
+                self._searched_ns = now_ns
         # Hold shapes that were watched long enough, and describe each face.
         with watch("describe"):
             self._hold.keep_only({track.id for track in tracker.active})
@@ -147,9 +151,14 @@ class FacePipeline:
         Returns
         -------
         The results that are ready, oldest first: this one, or with the delay of a centred window an
-        earlier one, or none yet. ``frame_index`` tells which.
+        earlier one, or none yet. ``frame_index`` tells which. Filters begin anew in images of
+        another size.
         """
-        return self._smoother.push(result)
+        size_hw = (result.image_height, result.image_width)
+        # Filters know places in pixels.
+        ready = [] if size_hw == self._smoothed_hw else self._smoother.flush()
+        self._smoothed_hw = size_hw
+        return ready + self._smoother.push(result)
 
     def flush(self) -> list[FrameResult]:
         """Return the smoothed results that were still held back, at the end of a stream."""
@@ -178,6 +187,10 @@ class FacePipeline:
         if old is None or _smoothing(old) != _smoothing(config):
             held_back = [] if old is None else self._smoother.flush()
             self._smoother = make_smoother(config, self.model, head_pose)
+        elif isinstance(self._smoother, OneEuroSmoother):
+            # Its filters go on.
+            self._smoother.min_cutoff_hz = config.one_euro_min_cutoff_hz
+            self._smoother.beta = config.one_euro_beta
         return held_back
 
     def reset(self) -> None:
@@ -258,23 +271,23 @@ class FacePipeline:
     def _boxes_by_id(self) -> dict[str, np.ndarray]:
         return {track.id: track.box_xyxy for track in self._tracker.active}
 
-    def _search_due(self, stamp_ns: int) -> bool:
+    def _search_due(self, now_ns: int) -> bool:
         tracker = self._tracker
         if self._searched_ns is None or tracker.awaits_return:
             return True
         if any(track.searches_without_face for track in tracker.active):
             return True
-        return stamp_ns - self._searched_ns >= self._config.detection_interval_s * 1e9
+        return now_ns - self._searched_ns >= self._config.detection_interval_s * 1e9
 
-    def _search_now(self, image: np.ndarray, stamp_ns: int) -> SearchResult:
-        self._searched_ns = stamp_ns
+    def _search_now(self, image: np.ndarray, now_ns: int) -> SearchResult:
+        self._searched_ns = now_ns
         return self._search.now(image, self._frame_index, self._boxes_by_id())
 
     def _forget_searches(self) -> None:
         self._search.cancel()
         self._searched_ns = None
 
-    def _begin_tracks(self, image: np.ndarray, found: SearchResult, stamp_ns: int) -> None:
+    def _begin_tracks(self, image: np.ndarray, found: SearchResult, now_ns: int) -> None:
         """Fit new faces twice: from the box, then from the landmarks, as they will be followed.
 
         What the second fit has elsewhere is no face.
@@ -296,7 +309,7 @@ class FacePipeline:
                 for (index, before), fit in zip(seen, second, strict=True)
                 if fit is not None and before.change_to(fit) <= STEADY_CHANGE
             ],
-            stamp_ns,
+            now_ns,
             image_hw,
             self._threshold,
         )
@@ -326,10 +339,4 @@ class FacePipeline:
 
 
 def _smoothing(config: PipelineConfig) -> tuple[object, ...]:
-    return (
-        config.smoothing,
-        config.window_before,
-        config.window_after,
-        config.one_euro_min_cutoff_hz,
-        config.one_euro_beta,
-    )
+    return config.smoothing, config.window_before, config.window_after

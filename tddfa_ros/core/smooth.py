@@ -22,7 +22,13 @@ import numpy as np
 
 from tddfa_ros.core.camera import image_camera, params_with_image_camera
 from tddfa_ros.core.config import PipelineConfig
-from tddfa_ros.core.one_euro import LONGEST_GAP_S, NS_PER_S, SPEED_CUTOFF_HZ, low_pass_gain
+from tddfa_ros.core.one_euro import (
+    LONGEST_GAP_S,
+    NS_PER_S,
+    SPEED_CUTOFF_HZ,
+    low_pass_gain,
+    step_s,
+)
 from tddfa_ros.core.types import Face, FrameResult, HeadPose, MorphableParams
 
 SHAPE_CUTOFF_HZ = 0.1
@@ -187,7 +193,7 @@ class WindowSmoother:
 
     Where a track begins or ends inside the window, its first or last fit stands in for the frames
     that lack it, also where its name goes over to another face; so do the stream's first and last
-    frame at its ends. Time that runs backwards or leaps ahead ends the stream.
+    frame at its ends. Time that leaps back or ahead ends the stream.
 
     Parameters
     ----------
@@ -207,7 +213,7 @@ class WindowSmoother:
         ready = []
         if self._frames:
             elapsed_s = (result.stamp_ns - self._frames[-1][0].stamp_ns) / NS_PER_S
-            if not 0 <= elapsed_s <= LONGEST_GAP_S:
+            if abs(elapsed_s) > LONGEST_GAP_S:
                 ready = self.flush()
         fits = ((face.id, self._geometry.fit(face)) for face in result.faces)
         self._frames.append((result, {face_id: fit for face_id, fit in fits if fit is not None}))
@@ -277,7 +283,7 @@ class _OneEuroState:
 class OneEuroSmoother:
     """One Euro filters per face, without delay.
 
-    They begin anew after a gap, a step back in time, and where a name goes over to another face.
+    They begin anew after a gap, a leap back in time, and where a name goes over to another face.
 
     Parameters
     ----------
@@ -287,8 +293,8 @@ class OneEuroSmoother:
     """
 
     def __init__(self, min_cutoff_hz: float, beta: float, geometry: _FitGeometry) -> None:
-        self._min_cutoff_hz = min_cutoff_hz
-        self._beta = beta
+        self.min_cutoff_hz = min_cutoff_hz
+        self.beta = beta
         self._geometry = geometry
         self._states: dict[str, _OneEuroState] = {}
 
@@ -297,7 +303,7 @@ class OneEuroSmoother:
         self._states = {
             face_id: state
             for face_id, state in self._states.items()
-            if 0 < result.stamp_ns - state.stamp_ns <= LONGEST_GAP_S * NS_PER_S
+            if abs(result.stamp_ns - state.stamp_ns) <= LONGEST_GAP_S * NS_PER_S
         }
         faces = [self._smooth(face, result.stamp_ns) for face in result.faces]
         return [replace(result, faces=tuple(faces))]
@@ -328,7 +334,7 @@ class OneEuroSmoother:
         return self._geometry.smoothed(face, state.fit)
 
     def _advance(self, old: _OneEuroState, face: Face, fit: Fit, stamp_ns: int) -> _OneEuroState:
-        dt = (stamp_ns - old.stamp_ns) / NS_PER_S
+        dt = step_s(old.stamp_ns, stamp_ns)
         per_size = 1 / (dt * fit.place.size)
         speed_gain = low_pass_gain(SPEED_CUTOFF_HZ, dt)
         moved = (face.landmarks - old.raw_landmarks)[:, :2] * per_size
@@ -368,7 +374,7 @@ class OneEuroSmoother:
         return old.fit.shape + gain * (fit.shape - old.fit.shape)
 
     def _cutoff_hz(self, speed: float) -> float:
-        return self._min_cutoff_hz + self._beta * speed
+        return self.min_cutoff_hz + self.beta * speed
 
 
 def _continued(fit: Fit, face_id: str, frames: Iterable[dict[str, Fit]], count: int) -> list[Fit]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -47,6 +48,10 @@ UNLIKE = 0.15
 NEW_CONFIDENCE_FACTOR = 1.8
 # Least share of the landmarks that lies in the image.
 LANDMARKS_INSIDE = 0.25
+# A stamp that lies farther behind the last one is no late message: a bag starts over.
+LATEST_S = 0.5
+# Sides of images that grow by factors this much alike: the same picture in another resolution.
+SAME_ASPECT = 0.01
 
 
 class Tracker:
@@ -55,14 +60,19 @@ class Tracker:
     Parameters
     ----------
     config : thresholds; :meth:`configure` changes them later
+
+    Attributes
+    ----------
+    now_ns : time of the present frame, by stamps; does not go back when one comes late
     """
 
     def __init__(self, config: PipelineConfig) -> None:
         self.active: list[Track] = []
+        self.now_ns = 0
         self._lost: list[Track] = []
         self._appearances = Appearances()
         self._ids_given = 0
-        self._stamp_ns: int | None = None
+        self._before: tuple[int, tuple[int, int]] | None = None
         self.configure(config)
 
     def configure(self, config: PipelineConfig) -> None:
@@ -87,24 +97,44 @@ class Tracker:
         self.active = []
         self._lost = []
         self._appearances = Appearances()
-        self._stamp_ns = None
+        self._before = None
 
-    def begin_frame(self, stamp_ns: int) -> bool:
-        """Open a frame; returns False if its stamp does not continue the stream.
+    def begin_frame(self, stamp_ns: int, image_hw: tuple[int, int]) -> bool:
+        """Open a frame; returns False if places in earlier images mean nothing in this one.
 
-        A stamp before the last one (a bag that starts over), or later by more than the time for
-        which lost faces are remembered, forgets all faces.
+        All faces are forgotten by a stamp more than :data:`LATEST_S` before the last one (a bag
+        that starts over), by one later by more than the time for which lost faces are remembered,
+        and by an image of another shape. If only the resolution changes, faces are scaled with it.
+        A stamp that is a little before the last one (a message that comes late) takes no time.
         """
-        previous_ns, self._stamp_ns = self._stamp_ns, stamp_ns
-        if previous_ns is not None and not (
-            0 <= stamp_ns - previous_ns <= max(self._config.lost_timeout_s, 1.0) * 1e9
-        ):
+        before_ns, before_hw = self._before or (stamp_ns, image_hw)
+        elapsed_ns = stamp_ns - before_ns
+        stretch = image_hw[0] * before_hw[1] / (image_hw[1] * before_hw[0])
+        longest_ns = max(self._config.lost_timeout_s, 1.0) * 1e9
+        goes_on = (
+            self._before is not None
+            and -LATEST_S * 1e9 <= elapsed_ns <= longest_ns
+            and abs(stretch - 1) <= SAME_ASPECT
+        )
+        if not goes_on:
             self.reset()
-            self._stamp_ns = stamp_ns
-            return False
+        self.now_ns = self.now_ns + max(elapsed_ns, 0) if goes_on else stamp_ns
+        self._before = (stamp_ns, image_hw)
         timeout_ns = self._config.lost_timeout_s * 1e9
-        self._lost = [track for track in self._lost if stamp_ns - track.stamp_ns <= timeout_ns]
-        return True
+        self._lost = [track for track in self._lost if self.now_ns - track.stamp_ns <= timeout_ns]
+        if image_hw != before_hw:
+            self._scale(np.divide(image_hw[::-1], before_hw[::-1], dtype=np.float32))
+        return goes_on and image_hw == before_hw
+
+    def _scale(self, scale_xy: np.ndarray) -> None:
+        for track in [*self.active, *self._lost]:
+            scale_xyz = np.append(scale_xy, scale_xy.mean())
+            landmarks = track.observation.landmarks * scale_xyz
+            track.observation = replace(track.observation, landmarks=landmarks)
+            track.motion = _scaled(track.motion, scale_xy)
+            track.sure_motion = _scaled(track.sure_motion, scale_xy)
+            track.course = deque(_scaled(motion, scale_xy) for motion in track.course)
+            track.expected = tuple(_scaled(motion, scale_xy) for motion in track.expected)
 
     def update(
         self, observations: Sequence[Observation | None], stamp_ns: int, image_hw: tuple[int, int]
@@ -326,7 +356,7 @@ class Tracker:
     def _is_awaited(self, box_xyxy: np.ndarray) -> bool:
         """Whether an awaited face may have come back there."""
         return any(
-            reunion_cost(box_xyxy, track.box_at(motion), motion, self._stamp_ns or 0) < np.inf
+            reunion_cost(box_xyxy, track.box_at(motion), motion, self.now_ns) < np.inf
             for track, motions in self._awaited()
             for motion in motions
         )
@@ -357,3 +387,12 @@ class Tracker:
             if costs[row, column] < np.inf:
                 reunited[row] = awaited[column][0]
         return reunited
+
+
+def _scaled(motion: Motion, scale_xy: np.ndarray) -> Motion:
+    """Return the motion in an image of another resolution."""
+    return replace(
+        motion,
+        bounds_xyxy=motion.bounds_xyxy * np.tile(scale_xy, 2),
+        velocity_px_s=motion.velocity_px_s * scale_xy,
+    )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tddfa_ros.core.coarse_mesh import CoarseMesh, coarse_mesh, full_mesh
 from tddfa_ros.core.face_model import FaceModel
 from tddfa_ros.core.metric_frame import MetricFrame
 from tddfa_ros.core.one_euro import NS_PER_S
 from tddfa_ros.nodes.marker_messages import (
+    LIFETIME_S,
     MarkerShape,
     all_removed,
     axes_marker,
@@ -20,6 +23,8 @@ from tddfa_ros.nodes.marker_messages import (
 MOST_TRIANGLES = 3000
 # Stamps of a steady stream are rounded; without this, 10 Hz of 30 Hz would become 7.5 Hz.
 _EARLY_SHARE = 0.01
+# So many periods of messages do markers stay, so that they are there when the next one comes.
+_LASTING_PERIODS = 3
 
 
 class FaceMarkers:
@@ -80,7 +85,8 @@ class FaceMarkers:
         ]
         if self.mesh != "none":
             shapes.append(mesh_marker(number, self._mesh(), frame.vertices_m(index)))
-        return shapes
+        lifetime_s = max(LIFETIME_S, _LASTING_PERIODS / self.rate_hz)
+        return [replace(shape, lifetime_s=lifetime_s) for shape in shapes]
 
     def _mesh(self) -> CoarseMesh:
         if self.mesh not in self._meshes:

@@ -13,13 +13,14 @@ import numpy as np
 from visualization_msgs.msg import Marker
 
 from tddfa_ros.core.coarse_mesh import CoarseMesh
+from tddfa_ros.core.one_euro import NS_PER_S
 from tddfa_ros.core.types import MetricPose
 from tddfa_ros.nodes.cdr import CdrWriter
 from tddfa_ros.nodes.raw_image import ImageHeader
 
 NAMESPACES = ("mesh", "landmarks", "axes", "label")
 # Should the publisher die, its markers go after this time; otherwise they are deleted.
-LIFETIME_S = 5
+LIFETIME_S = 5.0
 SKIN_RGB = np.array([0.93, 0.87, 0.82])
 LANDMARK_RGBA = (0.1, 0.9, 0.3, 1.0)
 LABEL_RGBA = (1.0, 1.0, 1.0, 1.0)
@@ -41,6 +42,7 @@ class MarkerShape:
     points_m : (p, 3), optical frame
     colors_rgba : (p, 4) or (0, 4)
     text : of a label
+    lifetime_s : after which it goes, unless it is replaced
     """
 
     namespace: str
@@ -53,6 +55,7 @@ class MarkerShape:
     points_m: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
     colors_rgba: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
     text: str = ""
+    lifetime_s: float = LIFETIME_S
 
 
 def mesh_marker(number: int, mesh: CoarseMesh, vertices_m: np.ndarray) -> MarkerShape:
@@ -138,7 +141,9 @@ def _write(writer: CdrWriter, shape: MarkerShape, header: ImageHeader) -> None:
     writer.numbers("d", *shape.position_m, 0.0, 0.0, 0.0, 1.0)
     writer.numbers("d", *shape.scale_xyz)
     writer.numbers("f", *shape.rgba)
-    writer.numbers("i", LIFETIME_S, 0)
+    whole_s, part_s = divmod(shape.lifetime_s, 1)
+    writer.numbers("i", int(whole_s))
+    writer.numbers("I", int(part_s * NS_PER_S))
     writer.numbers("B", 0)  # frame_locked
     writer.sequence(np.asarray(shape.points_m, np.float64))
     writer.sequence(np.asarray(shape.colors_rgba, np.float32))

@@ -6,10 +6,12 @@ Topics: /image, /camera_info, /faces, /faces/overlay and the others of the face 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rclpy.node import Node
@@ -18,6 +20,7 @@ from rclpy.serialization import deserialize_message
 
 from tddfa_msgs.msg import FaceArray
 from tddfa_ros.core.interruption import Interruption
+from tddfa_ros.nodes.children import NodeDiedError
 from tddfa_ros.nodes.run_statistics import RunStatistics
 from tddfa_ros.nodes.session import Session, find_model_set, say
 
@@ -27,6 +30,8 @@ EXAMPLES = """examples:
 """
 
 STATUS_PERIOD_S = 1.0
+QUIET_S = 1.0
+"""After the last faces, silence of this length means that nothing more will come."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,19 +76,42 @@ class FaceCounter(Node):
             f"{statistics.dropped_count} dropped"
         )
 
+    def summary(self) -> str:
+        """One line on the whole run."""
+        statistics = self.statistics
+        return (
+            f"{statistics.processed_count} frames in all, {statistics.face_count} faces in them, "
+            f"{statistics.rate_hz:.1f} a second, {statistics.dropped_count} dropped"
+        )
+
 
 def run(args: argparse.Namespace) -> int:
     """Run both nodes until Ctrl-C."""
     chosen = find_model_set(args.model_set)
     with ExitStack() as stack:
         stop = stack.enter_context(Interruption())
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tddfa_ros_")))
+        folder = stack.enter_context(_log_folder())
         session = stack.enter_context(
             Session(FaceCounter, folder, {"model_set": str(chosen)}, {"input": args.device})
         )
         say(f"publishing camera {args.device} on /image and its faces on /faces; Ctrl-C ends")
         _watch(session, stop)
     return 0
+
+
+@contextmanager
+def _log_folder() -> Iterator[Path]:
+    """Make a folder for what the nodes print; it stays if one died, as the error names its log."""
+    folder = Path(tempfile.mkdtemp(prefix="tddfa_ros_"))
+    named = False
+    try:
+        yield folder
+    except NodeDiedError:
+        named = True
+        raise
+    finally:
+        if not named:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _watch(session: Session, stop: Interruption) -> None:
@@ -95,10 +123,28 @@ def _watch(session: Session, stop: Interruption) -> None:
         seconds = time.monotonic() - told_s
         if seconds < STATUS_PERIOD_S:
             continue
-        line = counter.status(seconds, told_count)
+        _tell(counter.status(seconds, told_count))
         told_s, told_count = time.monotonic(), counter.statistics.processed_count
-        sys.stdout.write(f"\r\x1b[K{line}" if sys.stdout.isatty() else line + "\n")
-        sys.stdout.flush()
-    session.media_source.check(may_end=True)
+    if not stop.requested:
+        session.media_source.check(may_end=True)
+        _await_quiet(session, stop)
+    _tell(counter.summary())
     if sys.stdout.isatty():
         sys.stdout.write("\n")
+
+
+def _await_quiet(session: Session, stop: Interruption) -> None:
+    """Listen on until the face node has answered the last images."""
+    counter: FaceCounter = session.listener
+    heard_s, heard_count = time.monotonic(), counter.statistics.processed_count
+    while not stop.requested and time.monotonic() - heard_s < QUIET_S:
+        session.spin_once()
+        session.face_node.check()
+        if counter.statistics.processed_count != heard_count:
+            heard_s, heard_count = time.monotonic(), counter.statistics.processed_count
+
+
+def _tell(line: str) -> None:
+    """Write a line in the place of the one before, if there is a terminal."""
+    sys.stdout.write(f"\r\x1b[K{line}" if sys.stdout.isatty() else line + "\n")
+    sys.stdout.flush()

@@ -69,12 +69,52 @@ def test_rotations_stay_rotations(smoother):
     assert np.linalg.det(smoothed.rotation) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("stamp_ns", [1_500_000_000, 0, -5_000_000_000])
-def test_a_gap_or_a_step_back_in_time_begins_anew(smoother, stamp_ns):
+@pytest.mark.parametrize("stamp_ns", [1_500_000_000, -1_000_000_000, -5_000_000_000])
+def test_a_gap_or_a_leap_back_in_time_begins_anew(smoother, stamp_ns):
     for frame in range(5):
         smoother.smooth("f1", 100_000_000 + frame * FRAME_NS, pose_at([0, 0, 1]))
-    there = pose_at([0.3, 0, 2])
+    there = pose_at([0.05, 0, 1])
     assert smoother.smooth("f1", stamp_ns, there) is there
+
+
+@pytest.mark.parametrize("late", [1, 2])
+def test_images_of_equal_stamps_or_late_ones_are_smoothed_too(smoother, late):
+    """The stamp of every second image lies so many frames back."""
+    depths = np.random.default_rng(3).normal(1, 0.003, 300)
+    smoothed = [
+        smoother.smooth("f1", (i - late * (i % 2)) * FRAME_NS, pose_at([0, 0, depth])).position_m[2]
+        for i, depth in enumerate(depths)
+    ]
+    assert np.std(smoothed[20:]) < 0.75 * np.std(depths[20:])
+
+
+def test_an_image_of_the_same_stamp_leaves_the_head_about_where_it_was(smoother):
+    for frame in range(5):
+        smoother.smooth("f1", frame * FRAME_NS, pose_at([0, 0, 1]))
+    again = smoother.smooth("f1", 4 * FRAME_NS, pose_at([0.01, 0, 1]))
+    assert 0 < again.position_m[0] < 0.001
+    # Where all stamps are the same, it is followed all the same.
+    for _ in range(300):
+        again = smoother.smooth("f1", 4 * FRAME_NS, pose_at([0.01, 0, 1]))
+    assert again.position_m[0] == pytest.approx(0.01, abs=1e-3)
+
+
+@pytest.mark.parametrize(("depth_m", "gap_m"), [(0.5, 0.2), (1.5, 0.6), (5.0, 0.5)])
+def test_heads_that_exchange_their_names_do_not_mix(smoother, depth_m, gap_m):
+    """As :mod:`tddfa_ros.core.smooth` has it of faces in the image."""
+    here, there = pose_at([0, 0, depth_m]), pose_at([gap_m, 0, depth_m])
+    for frame in range(10):
+        names = ("f1", "f2") if frame < 5 else ("f2", "f1")
+        for name, pose in zip(names, (here, there), strict=True):
+            np.testing.assert_array_equal(
+                smoother.smooth(name, frame * FRAME_NS, pose).position_m, pose.position_m
+            )
+
+
+def test_a_head_that_nears_fast_is_no_other_one(smoother):
+    smoother.smooth("f1", 0, pose_at([0.4, 0.2, 2.2]))
+    near = pose_at([0.4, 0.2, 2.0])
+    assert smoother.smooth("f1", FRAME_NS, near) is not near
 
 
 def test_faces_are_apart_and_forgotten_on_reset(smoother):

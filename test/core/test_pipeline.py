@@ -12,6 +12,8 @@ from tddfa_ros.core.config import PipelineConfig
 from tddfa_ros.core.crop import roi_from_landmarks
 from tddfa_ros.core.errors import ImageError
 from tddfa_ros.core.media import open_media, read_image
+from tddfa_ros.core.network_journal import JournaledNetworks, NetworkJournal
+from tddfa_ros.core.networks import Networks
 from tddfa_ros.core.pipeline import FacePipeline
 from tddfa_ros.core.types import TrackState
 
@@ -130,6 +132,101 @@ def test_time_that_runs_back_starts_over_with_new_ids(make_pipeline, obama):
     assert again.landmarks.tobytes() == first.landmarks.tobytes()
 
 
+@pytest.mark.parametrize("late_ns", [FRAME_NS, 500_000_000])
+def test_an_image_that_comes_late_changes_no_id(make_pipeline, obama, late_ns):
+    pipeline = make_pipeline()
+    stamps = [1_000_000_000 + k * FRAME_NS for k in range(20)]
+    stamps[12] = stamps[11] - late_ns
+    for k, stamp_ns in enumerate(stamps):
+        result = pipeline.process(obama[k][0], stamp_ns)
+        assert result.stamp_ns == stamp_ns
+        (face,) = result.faces
+        assert (face.id, face.age_frames) == ("f00001", k)
+        (smoothed,) = pipeline.smooth(result)[0].faces
+        assert (smoothed.landmarks.tobytes() == face.landmarks.tobytes()) is (k == 0)
+
+
+@pytest.mark.parametrize(("images", "ids"), [(10, {"f00001"}), (20, {"f00001", "f00002"})])
+def test_a_loop_begins_anew_unless_it_is_short(make_pipeline, obama, images, ids):
+    pipeline = make_pipeline()
+    faces = [
+        pipeline.process(obama[k % images][0], k % images * FRAME_NS).faces[0]
+        for k in range(2 * images)
+    ]
+    assert {face.id for face in faces} == ids
+    # Time goes on in a short one, too.
+    assert faces[-1].age_ns == (2 * images - 2 if len(ids) == 1 else images - 1) * FRAME_NS
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.8, 1.25, 1.5, 2.0])
+def test_faces_go_on_in_another_resolution(make_pipeline, media, scale):
+    image = cv2.copyMakeBorder(read_image(media / "trump_hillary.jpg"), 60, 60, 0, 0, 0)
+    other = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    pipeline = make_pipeline()
+    for k in range(12):
+        before = pipeline.process(image, k * FRAME_NS)
+        pipeline.smooth(before)
+    assert len(before.faces) == 2
+    for k in range(12, 20):
+        result = pipeline.process(other, k * FRAME_NS)
+        smoothed = pipeline.smooth(result)[0]
+        assert [face.id for face in result.faces] == [face.id for face in before.faces]
+        for old, new, smooth in zip(before.faces, result.faces, smoothed.faces, strict=True):
+            size = np.ptp(new.landmarks[:, :2], axis=0).mean()
+            for face in (new, smooth):
+                away = np.linalg.norm((face.landmarks - scale * old.landmarks)[:, :2], axis=1)
+                assert away.mean() < 0.03 * size
+
+
+def test_an_image_of_another_shape_begins_anew(make_pipeline, obama):
+    pipeline = make_pipeline()
+    for k in range(10):
+        shape = np.s_[:] if k < 5 else np.s_[:, 200:]
+        (face,) = pipeline.process(np.ascontiguousarray(obama[k][0][shape]), k * FRAME_NS).faces
+        assert (face.id, face.age_frames) == ("f00001" if k < 5 else "f00002", k % 5)
+
+
+def test_a_window_gives_out_what_it_held_back_before_the_resolution_changes(make_pipeline, obama):
+    pipeline = make_pipeline(smoothing="window", window_before=1, window_after=2)
+    given = []
+    for k, (image, stamp_ns) in enumerate(obama[:10]):
+        result = pipeline.process(image if k < 5 else image[::2, ::2], stamp_ns)
+        given.append(pipeline.smooth(result))
+    assert [len(results) for results in given] == [0, 0, 1, 1, 1, 2, 0, 1, 1, 1]
+    assert [r.frame_index for results in given for r in results] == list(range(8))
+
+
+def test_a_run_taken_up_where_size_and_stamps_change_gives_the_same(model_set, obama, tmp_path):
+    spec, config = model_set.regressor, PipelineConfig(detection_interval_s=0.1)
+    images = [image if k % 12 >= 6 else image[::2, ::2] for k, (image, _) in enumerate(obama)]
+    stamps = [stamp_ns for _, stamp_ns in obama]
+    stamps[9] = stamps[7]
+    stamps[15] = stamps[13] - 1
+
+    def run(path, count):
+        given = []
+        with NetworkJournal(path, {"of": "this test"}) as journal:
+            networks = Networks(model_set, config)
+            networks = JournaledNetworks(networks, journal, spec.shape_count, spec.input_size)
+            pipeline = FacePipeline(model_set, config, networks)
+            done = len(journal.entries)
+            for k in range(count):
+                blank = k < networks.first_frame_with_pixels
+                image = np.zeros_like(images[k]) if blank else images[k]
+                result = pipeline.process(image, stamps[k])
+                if k >= done:
+                    journal.end_image({}, is_frame=True)
+                for smoothed in pipeline.smooth(result):
+                    given += [(face.id, face.landmarks.tobytes()) for face in smoothed.faces]
+            pipeline.close()
+        return given
+
+    whole = run(tmp_path / "whole", 24)
+    assert {face_id for face_id, _ in whole} == {"f00001"}
+    for count in (5, 7, 10, 13, 16, 24):
+        assert run(tmp_path / "parts", count) == whole[:count]
+
+
 def test_held_shape_is_constant_and_its_vertices_are_those_of_the_params(make_pipeline, obama):
     pipeline = make_pipeline(hold_shape_frames=5)
     shapes = []
@@ -170,6 +267,25 @@ def test_another_smoothing_gives_out_what_the_old_one_held_back(make_pipeline, o
     for image, stamp_ns in obama[6:8]:
         given += pipeline.smooth(pipeline.process(image, stamp_ns))
     assert [result.frame_index for result in given] == list(range(8))
+
+
+def test_other_settings_of_one_euro_change_the_filters_but_do_not_begin_them_anew(
+    make_pipeline, obama
+):
+    def run(**later):
+        pipeline, landmarks = make_pipeline(), []
+        for k, (image, stamp_ns) in enumerate(obama[:40]):
+            if k == 25:
+                assert pipeline.configure(PipelineConfig(**later)) == []
+            (smoothed,) = pipeline.smooth(pipeline.process(image, stamp_ns))
+            landmarks.append(smoothed.faces[0].landmarks[:, :2])
+        return np.array(landmarks)
+
+    before = run()
+    near = np.abs(run(one_euro_beta=29.9) - before).max(axis=(1, 2))
+    assert 0 < near.max() < 0.02
+    slow = np.abs(run(one_euro_beta=0.0, one_euro_min_cutoff_hz=0.3) - before).max(axis=(1, 2))
+    assert slow[:25].max() == 0 and slow[25:].max() > 3
 
 
 def test_stills_are_fitted_again_from_their_landmarks_as_often_as_the_set_says(model_set, media):

@@ -43,7 +43,7 @@ def found(*boxes, scores=None):
 
 
 def begin(tracker, *places, stamp_ns=0):
-    tracker.begin_frame(stamp_ns)
+    tracker.begin_frame(stamp_ns, IMAGE_HW)
     for x, y in places:
         tracker.add(box_at(x, y), 0.9, face_at(x, y), stamp_ns, IMAGE_HW)
     return [track.id for track in tracker.active]
@@ -70,7 +70,7 @@ def test_a_face_keeps_its_id_and_its_box_moves_and_scales_with_it(tracker):
     (face_id,) = begin(tracker, (200, 200))
     np.testing.assert_allclose(tracker.active[0].box_xyxy, box_at(200, 200), atol=1e-3)
     for frame in range(1, 30):
-        tracker.begin_frame(frame * FRAME_NS)
+        tracker.begin_frame(frame * FRAME_NS, IMAGE_HW)
         tracker.update([face_at(200 + 3 * frame, 200, 40 + frame)], frame * FRAME_NS, IMAGE_HW)
     (track,) = tracker.active
     assert (track.id, track.age_frames, track.detected) == (face_id, 29, False)
@@ -93,21 +93,21 @@ def test_a_face_keeps_its_id_and_its_box_moves_and_scales_with_it(tracker):
 )
 def test_a_fit_that_is_no_face_ends_the_track(tracker, bad):
     begin(tracker, (100, 100), (400, 300))
-    tracker.begin_frame(FRAME_NS)
+    tracker.begin_frame(FRAME_NS, IMAGE_HW)
     tracker.update([bad, face_at(400, 300)], FRAME_NS, IMAGE_HW)
     assert [track.id for track in tracker.active] == ["f00002"]
 
 
 def test_a_face_half_outside_the_image_is_followed(tracker):
     begin(tracker, (0, 240))
-    tracker.begin_frame(FRAME_NS)
+    tracker.begin_frame(FRAME_NS, IMAGE_HW)
     tracker.update([face_at(0, 240)], FRAME_NS, IMAGE_HW)
     assert len(tracker.active) == 1
 
 
 def test_a_track_that_runs_onto_another_face_ends_and_the_other_lives(tracker):
     _, right = begin(tracker, (200, 200), (400, 200))
-    tracker.begin_frame(FRAME_NS)
+    tracker.begin_frame(FRAME_NS, IMAGE_HW)
     tracker.update([face_at(398, 200), face_at(400, 200)], FRAME_NS, IMAGE_HW)
     assert [track.id for track in tracker.active] == [right]
 
@@ -115,13 +115,13 @@ def test_a_track_that_runs_onto_another_face_ends_and_the_other_lives(tracker):
 def test_a_face_that_returns_where_its_motion_takes_it_has_its_old_id(tracker):
     (face_id,) = begin(tracker, (100, 200))
     for frame in range(1, 21):
-        tracker.begin_frame(frame * FRAME_NS)
+        tracker.begin_frame(frame * FRAME_NS, IMAGE_HW)
         tracker.update([face_at(100 + 6 * frame, 200)], frame * FRAME_NS, IMAGE_HW)
-    tracker.begin_frame(21 * FRAME_NS)
+    tracker.begin_frame(21 * FRAME_NS, IMAGE_HW)
     tracker.update([None], 21 * FRAME_NS, IMAGE_HW)
     assert not tracker.active
     for frame in range(22, 35):
-        tracker.begin_frame(frame * FRAME_NS)
+        tracker.begin_frame(frame * FRAME_NS, IMAGE_HW)
     x = 100 + 6 * 34
     tracker.add(box_at(x, 200), 0.8, face_at(x, 200), 34 * FRAME_NS, IMAGE_HW)
     assert [track.id for track in tracker.active] == [face_id]
@@ -129,12 +129,12 @@ def test_a_face_that_returns_where_its_motion_takes_it_has_its_old_id(tracker):
 
 def test_a_face_elsewhere_or_too_late_gets_a_new_id(tracker):
     (face_id,) = begin(tracker, (100, 200))
-    tracker.begin_frame(FRAME_NS)
+    tracker.begin_frame(FRAME_NS, IMAGE_HW)
     tracker.update([None], FRAME_NS, IMAGE_HW)
     tracker.add(box_at(500, 400), 0.8, face_at(500, 400), FRAME_NS, IMAGE_HW)
     assert tracker.active[0].id != face_id
     for stamp_ns in range(FRAME_NS, 2_000_000_000, FRAME_NS):
-        tracker.begin_frame(stamp_ns)
+        tracker.begin_frame(stamp_ns, IMAGE_HW)
     tracker.add(box_at(100, 200), 0.8, face_at(100, 200), 2_000_000_000, IMAGE_HW)
     assert face_id not in [track.id for track in tracker.active]
 
@@ -167,7 +167,7 @@ def test_a_face_that_only_one_search_ever_found_ends_with_the_next(tracker):
 def test_a_face_that_came_back_is_as_sure_as_it_was(tracker):
     begin(tracker, (100, 100))
     tracker.confirm(found(tracker.active[0].box_xyxy), 0.5, boxes_by_id(tracker))
-    tracker.begin_frame(FRAME_NS)
+    tracker.begin_frame(FRAME_NS, IMAGE_HW)
     tracker.update([None], FRAME_NS, IMAGE_HW)
     tracker.add(box_at(100, 100), 0.9, face_at(100, 100), FRAME_NS, IMAGE_HW)
     tracker.confirm(found(), 0.5, boxes_by_id(tracker))
@@ -191,13 +191,33 @@ def test_only_clear_detections_of_nobody_followed_are_new_and_only_as_many_as_fi
     assert tracker.confirm(detections, 0.5, boxes_by_id(tracker)) == [2]
 
 
-@pytest.mark.parametrize("jump_ns", [-1, -10_000_000_000, 5_000_000_000])
+@pytest.mark.parametrize("jump_ns", [-600_000_000, -10_000_000_000, 5_000_000_000])
 def test_time_that_jumps_forgets_all_faces(tracker, jump_ns):
     begin(tracker, (100, 100), stamp_ns=20_000_000_000)
-    assert tracker.begin_frame(20_000_000_000) is True
-    assert tracker.begin_frame(20_000_000_000 + jump_ns) is False
+    assert tracker.begin_frame(20_000_000_000, IMAGE_HW) is True
+    assert tracker.begin_frame(20_000_000_000 + jump_ns, IMAGE_HW) is False
     assert not tracker.active
-    assert tracker.begin_frame(20_000_000_000 + jump_ns + FRAME_NS) is True
+    assert tracker.begin_frame(20_000_000_000 + jump_ns + FRAME_NS, IMAGE_HW) is True
+
+
+def test_faces_followed_and_lost_are_scaled_with_the_images(tracker):
+    left, right = begin(tracker, (100, 200), (400, 200))
+    walk(tracker, [(f, {left: (100 + 2 * f, 200), right: (400, 200)}) for f in range(1, 9)])
+    walk(tracker, [(9, {left: (118, 200)})])
+    assert [track.id for track in tracker.active] == [left]
+    velocity_px_s = tracker.active[0].motion.velocity_px_s
+    twice_hw = (2 * IMAGE_HW[0], 2 * IMAGE_HW[1])
+    assert tracker.begin_frame(10 * FRAME_NS, twice_hw) is False
+    (track,) = tracker.active
+    np.testing.assert_allclose(track.box_xyxy, box_at(236, 400, 88), atol=1e-3)
+    np.testing.assert_array_equal(track.motion.velocity_px_s, 2 * velocity_px_s)
+    seen = [face_at(240, 400, 80), face_at(800, 400, 80)]
+    np.testing.assert_allclose(track.observation.landmarks[:4], seen[0].landmarks[:4] - [4, 0, 0])
+    assert track.observation.landmarks.dtype == np.float32
+    tracker.update(seen[:1], 10 * FRAME_NS, twice_hw)
+    tracker.add(box_at(800, 400, 88), 0.9, seen[1], 10 * FRAME_NS, twice_hw)
+    assert [track.id for track in tracker.active] == [left, right]
+    assert tracker.begin_frame(11 * FRAME_NS, twice_hw) is True
 
 
 def test_two_faces_that_cross_keep_their_ids(tracker):
@@ -206,7 +226,7 @@ def test_two_faces_that_cross_keep_their_ids(tracker):
     for frame in range(1, 101):
         stamp_ns = frame * FRAME_NS
         x_front, x_behind = 100 + 4 * frame, 500 - 4 * frame
-        tracker.begin_frame(stamp_ns)
+        tracker.begin_frame(stamp_ns, IMAGE_HW)
         hidden = abs(x_front - x_behind) < 60
         places = {front: (x_front, 200), behind: (x_front, 201) if hidden else (x_behind, 210)}
         tracker.update([face_at(*places[track.id]) for track in tracker.active], stamp_ns, IMAGE_HW)
@@ -224,7 +244,7 @@ def test_two_faces_that_cross_keep_their_ids(tracker):
 def walk(tracker, places_by_frame):
     """Follow faces, each seen where it is; None where a frame gives no fit."""
     for frame, places in places_by_frame:
-        tracker.begin_frame(frame * FRAME_NS)
+        tracker.begin_frame(frame * FRAME_NS, IMAGE_HW)
         seen = [face_at(*places[t.id]) if places.get(t.id) else None for t in tracker.active]
         tracker.update(seen, frame * FRAME_NS, IMAGE_HW)
 
@@ -249,7 +269,7 @@ def test_a_face_whose_track_went_astray_is_reunited_although_the_track_still_liv
     tracker.confirm(found(box), 0.5, boxes_by_id(tracker))
     walk(tracker, [(frame, {face_id: (327 - 12 * (frame - 9), 200)}) for frame in range(10, 18)])
     at = (300 + 3 * 18, 200)
-    tracker.begin_frame(18 * FRAME_NS)
+    tracker.begin_frame(18 * FRAME_NS, IMAGE_HW)
     detections = found(box_at(*at))
     assert tracker.confirm(detections, 0.5, boxes_by_id(tracker)) == [0]
     tracker.add(box_at(*at), 0.9, face_at(*at), 18 * FRAME_NS, IMAGE_HW)
@@ -308,7 +328,7 @@ def test_whatever_is_seen_ids_stay_unique_and_no_two_tracks_share_a_face(seen, m
     tracker = Tracker(PipelineConfig(max_faces=max_faces))
     for frame, (x, y, half, confidence) in enumerate(seen):
         stamp_ns = frame * FRAME_NS
-        tracker.begin_frame(stamp_ns)
+        tracker.begin_frame(stamp_ns, IMAGE_HW)
         tracker.update([face_at(x, y, half, confidence)] * len(tracker.active), stamp_ns, IMAGE_HW)
         assert len(tracker.active) <= 1  # one place can hold one face
         detections = found(box_at(x, y, half))
@@ -321,7 +341,7 @@ def test_whatever_is_seen_ids_stay_unique_and_no_two_tracks_share_a_face(seen, m
 def follow(tracker, frames, first, *faces):
     """So many images of the same faces; returns the number of the next one."""
     for frame in range(first, first + frames):
-        tracker.begin_frame(frame * FRAME_NS)
+        tracker.begin_frame(frame * FRAME_NS, IMAGE_HW)
         tracker.update(list(faces), frame * FRAME_NS, IMAGE_HW)
     return first + frames
 
@@ -346,7 +366,7 @@ def test_a_lost_face_may_come_back_farther_away_if_it_looks_the_same(tracker, le
     frame = follow(tracker, 6, 1, face_at(100, 200, level=0.3))
     frame = follow(tracker, 1, frame, None)
     stamp = frame * FRAME_NS
-    tracker.begin_frame(stamp)
+    tracker.begin_frame(stamp, IMAGE_HW)
     tracker.add(box_at(210, 200), 0.9, face_at(210, 200, level=level), stamp, IMAGE_HW)
     assert (tracker.active[0].id == first) is same
 
@@ -357,7 +377,7 @@ def test_what_is_too_faint_for_a_new_face_must_look_like_the_lost_one(tracker, l
     frame = follow(tracker, 6, 1, face_at(100, 200, level=0.3))
     frame = follow(tracker, 1, frame, None)
     stamp = frame * FRAME_NS
-    tracker.begin_frame(stamp)
+    tracker.begin_frame(stamp, IMAGE_HW)
     fit = face_at(104, 200, level=level)
     tracker.add_all([(box_at(104, 200), 0.2, fit)], stamp, IMAGE_HW, threshold=0.5)
     assert bool(tracker.active) is taken
@@ -366,7 +386,7 @@ def test_what_is_too_faint_for_a_new_face_must_look_like_the_lost_one(tracker, l
 
 
 def test_a_new_face_must_be_surer_than_one_that_goes_on(tracker):
-    tracker.begin_frame(0)
+    tracker.begin_frame(0, IMAGE_HW)
     tracker.add(box_at(100, 200), 0.9, face_at(100, 200, confidence=0.8), 0, IMAGE_HW)
     assert not tracker.active
     tracker.add(box_at(100, 200), 0.9, face_at(100, 200, confidence=0.95), 0, IMAGE_HW)

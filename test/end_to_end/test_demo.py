@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -302,7 +303,23 @@ def test_webcam_publishes_faces_and_says_how_it_goes(world, tddfa_v2_set, tmp_pa
     await_faces(world.receiver("faces"), 30)
     webcam.await_output("1 faces now")
     assert webcam.stop(signal.SIGINT) == 130, webcam.output
+    assert " frames in all, " in webcam.output.splitlines()[-2]
     assert "Traceback" not in webcam.output
+
+
+def test_webcam_counts_all_frames_at_its_end_and_leaves_no_logs(world, tddfa_v2_set, tmp_path):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    world.environment |= {"TMPDIR": str(temporary)}
+    clip = write_clip(tmp_path / "clip.mp4", 24)
+    webcam = world.run(
+        *("-m", "tddfa_ros", "webcam", "--device", str(clip), "--model-set", str(tddfa_v2_set))
+    )
+    assert webcam.wait(60) == 0, webcam.output
+    last = webcam.output.splitlines()[-1]
+    counts = re.fullmatch(r"(\d+) frames in all, \1 faces in them, .+, (\d+) dropped", last)
+    assert counts and sum(map(int, counts.groups())) == 24, webcam.output
+    assert list(temporary.glob("tddfa_ros_*")) == []
 
 
 def test_webcam_begins_a_clip_at_its_first_image(world, probe, tddfa_v2_set, tmp_path):
@@ -316,10 +333,14 @@ def test_webcam_begins_a_clip_at_its_first_image(world, probe, tddfa_v2_set, tmp
     assert stamp_ns(faces[0]) == 0
 
 
-def test_a_webcam_that_is_not_there_is_named(world, tddfa_v2_set):
+def test_a_webcam_that_is_not_there_is_named_and_the_log_kept(world, tddfa_v2_set, tmp_path):
+    world.environment |= {"TMPDIR": str(tmp_path)}
     webcam = world.run(
         "-m", "tddfa_ros", "webcam", "--device", "97", "--model-set", str(tddfa_v2_set)
     )
     assert webcam.wait(60) == 1
     assert "media_source ended" in webcam.output
     assert "97: no such camera" in webcam.output
+    log = Path(webcam.output.partition("All of it: ")[2].strip())
+    assert log.is_relative_to(tmp_path)
+    assert "97: no such camera" in log.read_text()

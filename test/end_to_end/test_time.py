@@ -18,7 +18,7 @@ from tddfa_ros.core.sample_media import astronaut_clip
 from tddfa_ros.nodes.face_bytes import typestore_with_faces
 from tddfa_ros.nodes.raw_image import ImageHeader, encode_image
 
-FRAMES = 12
+FRAMES = 20
 START_S = 1_700_000_000
 PERIOD_NS = 33_333_333
 

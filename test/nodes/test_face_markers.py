@@ -89,6 +89,15 @@ def test_rate_by_the_stamps_of_a_stream_of_30_hz(markers, face_model, rate_hz, e
     assert sent == expected
 
 
+@pytest.mark.parametrize(("rate_hz", "least_s"), [(0.1, 20.0), (0.3, 2 / 0.3), (30.0, 5.0)])
+def test_markers_outlast_two_periods_of_messages(markers, face_model, rate_hz, least_s):
+    markers.rate_hz = rate_hz
+    shapes = markers.shapes(PlacedFaces(face_model, ["f1"]))
+    assert {shape.namespace for shape in shapes} == set(NAMESPACES)
+    for shape in shapes:
+        assert least_s <= shape.lifetime_s <= 2 * least_s
+
+
 def test_time_that_steps_back_is_not_waited_for(markers, face_model):
     markers.shapes(PlacedFaces(face_model, ["f1"], 50_000_000_000))
     assert not markers.due(50_010_000_000)

@@ -11,6 +11,7 @@ from tddfa_ros.nodes.marker_messages import (
     AXIS_LENGTH_M,
     NAMESPACES,
     SKIN_RGB,
+    MarkerShape,
     all_removed,
     axes_marker,
     encode_markers,
@@ -64,6 +65,11 @@ def test_what_holds_for_every_marker():
         assert np.isfinite(colors_of(marker)).all()
         assert len(marker.colors) in (0, len(marker.points))
         assert marker.lifetime.sec > 0
+
+
+def test_a_marker_says_how_long_it_stays():
+    (marker,) = read([MarkerShape("label", 0, lifetime_s=21.25)])
+    assert (marker.lifetime.sec, marker.lifetime.nanosec) == (21, 250_000_000)
 
 
 def test_rclpy_writes_the_same_content():
