@@ -13,6 +13,9 @@ PINHOLE_MODELS = ("", "none", "plumb_bob", "rational_polynomial", "thin_prism", 
 FISHEYE_MODELS = ("equidistant", "fisheye")
 ASSUMED_FIELD_OF_VIEW_DEG = 60.0
 PINHOLE_COEFFICIENTS = (0, 4, 5, 8, 12, 14)
+SHAPE_TOLERANCE = 0.02
+"""How much wider or narrower an image may be than its calibration; codecs pad to whole blocks."""
+
 _RAY_ERROR_PX = 0.5
 
 
@@ -95,6 +98,7 @@ def camera_from_calibration(
     image_height: int,
     image_width: int,
     roi_xywh: tuple[int, int, int, int] = (0, 0, 0, 0),
+    binning_xy: tuple[int, int] = (1, 1),
 ) -> Camera | None:
     """Camera of an image from the fields of a sensor_msgs/CameraInfo.
 
@@ -108,6 +112,7 @@ def camera_from_calibration(
     rectified : whether the image is rectified: P holds then, without distortion
     image_height, image_width : size of the image, pixels; the matrix is scaled to it
     roi_xywh : part of the calibrated size that the image shows; width or height 0 means all of it
+    binning_xy : pixels of the sensor that make one of the image; only their ratio counts
 
     Returns
     -------
@@ -116,8 +121,8 @@ def camera_from_calibration(
     Raises
     ------
     ConfigError
-        Values that are not finite, an unknown distortion model, a wrong number of coefficients, or
-        a part that reaches beyond the calibrated size.
+        Values that are not finite, an unknown distortion model, a wrong number of coefficients, a
+        part that reaches beyond the calibrated size, or an image of another shape than the part.
     """
     matrix = np.asarray(matrix, np.float64).reshape(3, 3)
     projection = np.asarray(projection, np.float64).reshape(3, 4)
@@ -154,7 +159,11 @@ def camera_from_calibration(
         height=height or image_height,
         width=width or image_width,
     )
-    return _cut_out(camera, roi_xywh).scaled_to(image_height, image_width)
+    camera = _cut_out(camera, roi_xywh)
+    _require_same_shape(
+        camera, image_height * max(binning_xy[1], 1), image_width * max(binning_xy[0], 1)
+    )
+    return camera.scaled_to(image_height, image_width)
 
 
 def _cut_out(camera: Camera, roi_xywh: tuple[int, int, int, int]) -> Camera:
@@ -169,3 +178,16 @@ def _cut_out(camera: Camera, roi_xywh: tuple[int, int, int, int]) -> Camera:
     matrix = camera.matrix.copy()
     matrix[:2, 2] -= (x, y)
     return replace(camera, matrix=matrix, height=height, width=width)
+
+
+def _require_same_shape(camera: Camera, height: int, width: int) -> None:
+    """Refuse an image that cannot be the calibrated one resized: it is cut, or of another mode."""
+    stretch = width * camera.height / (height * camera.width)
+    # Each size may be off by a pixel, as resizing and binning round.
+    rounding = sum(1 / size for size in (height, width, camera.height, camera.width))
+    if max(stretch, 1 / stretch) > 1 + max(SHAPE_TOLERANCE, rounding):
+        raise ConfigError(
+            f"camera calibration of {camera.width}x{camera.height} has not the shape of an image "
+            f"of {width}x{height}: set roi to the part that the image shows, or calibrate anew at "
+            "the image's size"
+        )

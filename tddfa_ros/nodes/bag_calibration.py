@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
-from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
 
-from tddfa_ros.core.bag import CAMERA_INFO_TYPE, BagMessage, BagReader, camera_info_topic
+from tddfa_ros.core.bag import (
+    BAG_ERRORS,
+    CAMERA_INFO_TYPE,
+    BagMessage,
+    BagReader,
+    camera_info_topic,
+)
 from tddfa_ros.core.calibration import Camera
-from tddfa_ros.core.errors import ConfigError
+from tddfa_ros.core.errors import ConfigError, MediaError
 from tddfa_ros.nodes.camera_info import camera_of
 
 _TYPES = get_typestore(Stores.ROS2_JAZZY)
@@ -40,9 +46,9 @@ class BagCalibration:
     def take(self, message: BagMessage) -> None:
         """Take over a CameraInfo; a damaged one is left out with a warning."""
         try:
-            self._message = _TYPES.deserialize_cdr(message.data, message.msgtype)
-        except (SerdeError, ValueError, IndexError, AssertionError) as error:
-            _log.warning("%s: a message is damaged and left out: %s", self.topic, error)
+            self._message = read_camera_info(message)
+        except MediaError as error:
+            _log.warning("left out: %s", error)
 
     def camera(self, height: int, width: int) -> Camera | None:
         """Camera of an image of that size; None if it is not calibrated, or wrongly."""
@@ -55,3 +61,18 @@ class BagCalibration:
                 self._refused = str(error)
                 _log.warning("%s: %s; no metric pose", self.topic, error)
             return None
+
+
+def read_camera_info(message: BagMessage) -> Any:
+    """Return the fields of a CameraInfo of a bag; :class:`MediaError` if it is damaged."""
+    try:
+        return _TYPES.deserialize_cdr(message.data, message.msgtype)
+    except BAG_ERRORS as error:
+        raise MediaError(
+            f"a message on {message.topic} is damaged: {str(error) or type(error).__name__}"
+        ) from error
+
+
+def restamped_camera_info(fields: Any, header: Any) -> bytes:
+    """Serialise a CameraInfo that :func:`read_camera_info` returned, with an image's header."""
+    return bytes(_TYPES.serialize_cdr(replace(fields, header=header), CAMERA_INFO_TYPE))

@@ -40,6 +40,7 @@ def camera_of(message: Any, height: int, width: int, *, rectified: bool) -> Came
         image_height=height,
         image_width=width,
         roi_xywh=(roi.x_offset, roi.y_offset, roi.width, roi.height),
+        binning_xy=(message.binning_x, message.binning_y),
     )
 
 

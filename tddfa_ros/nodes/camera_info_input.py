@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo
 
 from tddfa_ros.core.calibration import Camera
@@ -20,13 +22,17 @@ _POLL_S = 0.005
 
 
 class CameraInfoInput:
-    """Subscribes ``camera_info`` and keeps the newest message, whatever its stamp."""
+    """Subscribes ``camera_info`` and keeps the newest message, whatever its stamp.
+
+    A message that was latched (published once, transient local) before the start is heard, too.
+    """
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._log = node.get_logger()
         self._group = MutuallyExclusiveCallbackGroup()
-        self._subscription = None
+        self._subscriptions: list[Subscription] = []
+        self._hears_latched = False
         self._message: CameraInfo | None = None
         self._waited = False
         self._known: tuple[object, Camera | None] = (None, None)
@@ -42,25 +48,54 @@ class CameraInfoInput:
         # Asks least of the publisher, and so takes what any offers.
         profile = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         self._waited = False
-        self._subscription = self._node.create_subscription(
-            CameraInfo,
-            "camera_info",
-            self._keep,
-            profile,
-            callback_group=self._group,
-            qos_overriding_options=OVERRIDABLE,
+        self._subscriptions.append(
+            self._node.create_subscription(
+                CameraInfo,
+                "camera_info",
+                self._keep,
+                profile,
+                callback_group=self._group,
+                qos_overriding_options=OVERRIDABLE,
+            )
         )
 
     def stop(self) -> None:
-        """End the subscription and forget the camera."""
-        if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
-            self._subscription = None
+        """End the subscriptions and forget the camera."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions.clear()
+        self._hears_latched = False
         self._message = None
         self._said = ""
 
     def _keep(self, message: CameraInfo) -> None:
         self._message = message
+
+    def _hear_latched(self) -> None:
+        """Subscribe once more, for what a publisher latched before; only if there is such a one.
+
+        Drivers that publish volatile would warn of a subscription that they cannot serve.
+        """
+        if self._hears_latched or not self._subscriptions:
+            return
+        latched = (DurabilityPolicy.TRANSIENT_LOCAL, ReliabilityPolicy.RELIABLE)
+        # By the name before remapping, as this remaps, too.
+        publishers = self._node.get_publishers_info_by_topic("camera_info")
+        offers = [publisher.qos_profile for publisher in publishers]
+        if latched not in [(offer.durability, offer.reliability) for offer in offers]:
+            return
+        self._hears_latched = True
+        self._subscriptions.append(
+            self._node.create_subscription(
+                CameraInfo,
+                "camera_info",
+                self._keep,
+                QoSProfile(depth=1, durability=latched[0], reliability=latched[1]),
+                callback_group=self._group,
+                # A volatile publisher beside it is served by the other subscription.
+                event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+            )
+        )
 
     def camera(self, height: int, width: int, *, rectified: bool) -> Camera | None:
         """Camera of an image; None if it is not calibrated, which the log then says once.
@@ -77,6 +112,8 @@ class CameraInfoInput:
             self._waited = True
             if self._node.count_publishers(self.topic) > 0:
                 self._await_message()
+        elif self._message is None:
+            self._hear_latched()
         message = self._message
         if message is None:
             self._say(f"no message on {self.topic}: no metric pose, no TF")
@@ -89,13 +126,14 @@ class CameraInfoInput:
     def _await_message(self) -> None:
         """Take the first message here: the thread that would bring it may be the one that asks."""
         deadline_s = time.monotonic() + FIRST_MESSAGE_WAIT_S
-        subscription = self._subscription
-        while self._message is None and subscription and time.monotonic() < deadline_s:
-            with subscription.handle:
-                taken = subscription.handle.take_message(CameraInfo, False)
-            if taken is not None:
-                self._message = taken[0]
-            else:
+        while self._message is None and self._subscriptions and time.monotonic() < deadline_s:
+            self._hear_latched()
+            for subscription in self._subscriptions:
+                with subscription.handle:
+                    taken = subscription.handle.take_message(CameraInfo, False)
+                if taken is not None:
+                    self._message = taken[0]
+            if self._message is None:
                 time.sleep(_POLL_S)
 
     def _read(self, message: CameraInfo, height: int, width: int, rectified: bool) -> Camera | None:

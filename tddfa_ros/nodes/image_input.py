@@ -97,8 +97,17 @@ class ImageInput:
     @property
     def topic(self) -> str:
         """Full name of the topic, after remapping."""
-        base = self._node.resolve_topic_name("image")
-        return f"{base}/compressed" if self._compressed else base
+        return self._node.resolve_topic_name(self._name)
+
+    @property
+    def _name(self) -> str:
+        """What is subscribed, before remapping: a full name would be remapped once more."""
+        if not self._compressed:
+            return "image"
+        resolve = self._node.resolve_topic_name
+        if resolve("image/compressed") != resolve("image/compressed", only_expand=True):
+            return "image/compressed"
+        return f"{resolve('image')}/compressed"
 
     def start(self) -> None:
         """Subscribe."""
@@ -116,7 +125,7 @@ class ImageInput:
         self._silent_since_s = time.monotonic()
         self._subscription = self._node.create_subscription(
             self.message_type,
-            self.topic,
+            self._name,
             self._take,
             self._qos.profile,
             callback_group=self._group,

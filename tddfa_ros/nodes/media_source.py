@@ -19,6 +19,7 @@ from tddfa_msgs.msg import FaceArray
 from tddfa_ros.core.bag import CAMERA_INFO_TYPE, IMAGE_TYPE
 from tddfa_ros.core.errors import ImageError, MediaError
 from tddfa_ros.core.media import Bag, Media, open_media
+from tddfa_ros.nodes.bag_calibration import read_camera_info, restamped_camera_info
 from tddfa_ros.nodes.camera_info import read_calibration, uncalibrated
 from tddfa_ros.nodes.media_source_config import MediaSourceConfig
 from tddfa_ros.nodes.parameters import ConfigParameters
@@ -30,8 +31,12 @@ IMAGE_QOS = QoSProfile(depth=1)
 """Reliable, so that it serves those who ask for it, and those who do not."""
 MAX_AHEAD = 3
 """Images sent but not answered yet, with pace answered."""
+MOST_AHEAD = 34
+"""As many where answers are late: of smoothing 'window' by up to 30 images."""
 
 ANSWER_TIMEOUT_S = 5.0
+NEXT_ANSWER_TIMEOUT_S = 0.2
+"""Once there was none in that time, until one comes."""
 ACKNOWLEDGE_TIMEOUT_S = 1.0
 REANCHOR_S = 1.0
 LINGER_S = 0.2
@@ -42,8 +47,8 @@ class _Outgoing:
     """Serialised messages that go out together, at a time of the source."""
 
     at_ns: int
-    image: bytes | None
-    camera_info: bytes | None
+    image: bytes
+    camera_info: bytes
 
 
 class MediaSource(Node):
@@ -76,7 +81,7 @@ class MediaSource(Node):
         (self._config,) = self._settings.configs()
         self._images = self.create_publisher(Image, "image", IMAGE_QOS)
         self._camera_infos = self.create_publisher(CameraInfo, "camera_info", QoSProfile(depth=10))
-        self._answers = threading.Semaphore(MAX_AHEAD)
+        self._answers = _Answers()
         if self._config.pace == "answered":
             self.create_subscription(
                 FaceArray, "faces", self._on_faces, QoSProfile(depth=1000), raw=True
@@ -147,7 +152,7 @@ class MediaSource(Node):
             if end_ns and since_first_ns > end_ns:
                 break
             at_ns = item.at_ns + loop_offset_ns
-            if item.image is not None and not self._may_send(media, at_ns, pace, stop):
+            if not self._may_send(media, at_ns, pace, stop):
                 continue
             self._send(item, media.live)
             first_sent_ns = item.at_ns if first_sent_ns is None else first_sent_ns
@@ -171,30 +176,55 @@ class MediaSource(Node):
             )
 
     def _from_bag(self, media: Bag, calibration: CameraInfo | None) -> Iterator[_Outgoing]:
-        """Images as they are in the bag, undecoded; compressed ones decoded."""
-        info_topic = "" if calibration else media.bag.camera_info_topic()
+        """Images as they are in the bag, undecoded; compressed ones decoded.
+
+        Each goes with the newest CameraInfo of the bag: as it was recorded, or restamped where it
+        has gone with an image before. Images before the first one go with that. A driver may say
+        it only once, when neither the part that is played nor its subscribers are there yet.
+        """
+        newest = None if calibration else self._first_camera_info(media)
+        of_bag = newest is not None
+        info_topic = media.bag.camera_info_topic() if of_bag else ""
+        as_recorded: bytes | None = None
         for message in media.messages((media.bag.image_topic, info_topic)):
-            if message.msgtype == CAMERA_INFO_TYPE:
-                yield _Outgoing(message.received_ns, None, message.data)
-                continue
-            image, info = message.data, None
-            if message.msgtype != IMAGE_TYPE or not info_topic:
-                try:
-                    found = media.bag.image(message)
-                    pixels = bgr_of_fields(found.fields)
-                except (MediaError, ImageError) as error:
-                    if str(error) not in media.told:
-                        media.told.add(str(error))
-                        self.get_logger().warning(f"left out: {error}")
+            image, info, raw = message.data, as_recorded, message.msgtype == IMAGE_TYPE
+            try:
+                if message.msgtype == CAMERA_INFO_TYPE:
+                    newest, as_recorded = read_camera_info(message), message.data
                     continue
-                header = ImageHeader(*divmod(found.stamp_ns, 1_000_000_000), found.frame_id)
-                if message.msgtype != IMAGE_TYPE:
-                    image = encode_image(pixels, header)
-                if not info_topic:
-                    own = calibration or uncalibrated(*pixels.shape[:2])
-                    own.header = header.message()
-                    info = serialize_message(own)
+                if not raw or info is None:
+                    found = media.bag.image(message)
+                    header = ImageHeader(*divmod(found.stamp_ns, 1_000_000_000), found.frame_id)
+                if not raw or not of_bag:
+                    pixels = bgr_of_fields(found.fields)
+            except (MediaError, ImageError) as error:
+                self._tell_left_out(media, error)
+                continue
+            if not raw:
+                image = encode_image(pixels, header)
+            if not of_bag:
+                own = calibration or uncalibrated(*pixels.shape[:2])
+                own.header = header.message()
+                info = serialize_message(own)
+            elif info is None:
+                info = restamped_camera_info(newest, found.fields.header)
+            as_recorded = None
             yield _Outgoing(message.received_ns, image, info)
+
+    def _first_camera_info(self, media: Bag) -> Any:
+        """Read the first CameraInfo that goes with the images; None if there is none."""
+        topic = media.bag.camera_info_topic()
+        for message in media.messages((topic,)) if topic else ():
+            try:
+                return read_camera_info(message)
+            except MediaError as error:
+                self._tell_left_out(media, error)
+        return None
+
+    def _tell_left_out(self, media: Bag, error: Exception) -> None:
+        if str(error) not in media.told:
+            media.told.add(str(error))
+            self.get_logger().warning(f"left out: {error}")
 
     def _may_send(self, media: Media, at_ns: int, pace: _Pace, stop: threading.Event) -> bool:
         """Wait until an image is due; False if it is to be left out."""
@@ -202,23 +232,30 @@ class MediaSource(Node):
         if media.live:
             return rate_hz == 0 or pace.admits(at_ns, rate_hz)
         if self._config.pace == "answered":
-            waited_s = 0.0
-            while not self._answers.acquire(timeout=0.1):
-                waited_s += 0.1
-                if stop.is_set():
-                    return False
-                if waited_s >= ANSWER_TIMEOUT_S:
-                    self.get_logger().warning("no answer on 'faces'; sending the next image")
-                    break
-            return True
+            return self._may_send_unanswered(stop)
         stop.wait(pace.seconds_until(at_ns, rate_hz))
         return not stop.is_set()
 
+    def _may_send_unanswered(self, stop: threading.Event) -> bool:
+        """Wait until few enough images are not answered; False if stopped before."""
+        waited_s = 0.0
+        while not self._answers.admit(0.1):
+            waited_s += 0.1
+            if stop.is_set():
+                return False
+            if self._answers.overdue and waited_s >= NEXT_ANSWER_TIMEOUT_S:
+                self._answers.give_up_one()
+            elif waited_s >= ANSWER_TIMEOUT_S:
+                self._answers.give_up_one()
+                self.get_logger().warning(
+                    f"no answer on 'faces' for {ANSWER_TIMEOUT_S:g} s; sending more images ahead: "
+                    "smoothing 'window' answers late; if it is not set, see whether the face node "
+                    "runs"
+                )
+        return True
+
     def _send(self, item: _Outgoing, live: bool) -> None:
-        if item.camera_info is not None:
-            self._camera_infos.publish(item.camera_info)
-        if item.image is None:
-            return
+        self._camera_infos.publish(item.camera_info)
         # With depth 1 a reliable subscriber would lose the image before, had it not come yet.
         if not live and not self._images.wait_for_all_acked(
             Duration(seconds=ACKNOWLEDGE_TIMEOUT_S)
@@ -253,10 +290,50 @@ class MediaSource(Node):
         return f"{count} nodes" if self._images.get_subscription_count() < count else ""
 
     def _on_faces(self, _: bytes) -> None:
-        self._answers.release()
+        self._answers.add()
 
     def _apply(self, configs: Sequence[Any]) -> None:
         (self._config,) = configs
+
+
+class _Answers:
+    """Counts the images sent that are not answered yet.
+
+    Attributes
+    ----------
+    allowed : how many there may be
+    overdue : whether none came in time and none since, and more may be allowed
+    """
+
+    def __init__(self) -> None:
+        self.allowed = MAX_AHEAD
+        self.overdue = False
+        self._awaited = 0
+        self._changed = threading.Condition()
+
+    def add(self) -> None:
+        """Count an answer; those that nothing waits for, as of a second face node, do not count."""
+        with self._changed:
+            self._awaited = max(0, self._awaited - 1)
+            self.overdue = False
+            self._changed.notify()
+
+    def admit(self, timeout_s: float) -> bool:
+        """Count one more image as sent, once there may be; False if that is not in time."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._awaited < self.allowed, timeout_s):
+                return False
+            self._awaited += 1
+            return True
+
+    def give_up_one(self) -> None:
+        """Allow one more; at the limit, await one less, as it is lost and not late."""
+        with self._changed:
+            if self.allowed < MOST_AHEAD:
+                self.allowed += 1
+            else:
+                self._awaited = max(0, self._awaited - 1)
+            self.overdue = self.allowed < MOST_AHEAD
 
 
 class _Pace:

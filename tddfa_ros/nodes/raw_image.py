@@ -26,6 +26,12 @@ from tddfa_ros.core.image_encoding import bgr_from_array, is_known
 IMAGE_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
 
+ENCODINGS_TAKEN = (
+    "bgr8, rgb8, bgra8, rgba8, mono8, each also with 16 bits, yuv422 (uyvy), yuv422_yuy2 (yuyv), "
+    "bayer_*, or a plain one such as 8UC3 or 32FC1"
+)
+"""In words; cv_bridge may know more."""
+
 _CDR_LITTLE_ENDIAN = b"\x00\x01\x00\x00"
 _TYPES = get_typestore(Stores.ROS2_JAZZY)
 _DAMAGED = (SerdeError, struct.error, ValueError, IndexError, KeyError, TypeError, AssertionError)
@@ -92,8 +98,7 @@ def _bgr_through_cv_bridge(fields: Any) -> np.ndarray:
     except (TypeError, RuntimeError, ValueError, LookupError, cv2.error) as error:
         raise ImageError(
             f"cv_bridge cannot turn a {fields.width} x {fields.height} image of encoding "
-            f"{fields.encoding!r} into bgr8: {error!r}; publish bgr8 or another of "
-            "sensor_msgs/image_encodings"
+            f"{fields.encoding!r} into bgr8: {error!r}; publish one of {ENCODINGS_TAKEN}"
         ) from error
     return bgr_from_array(image)
 
@@ -105,7 +110,7 @@ def _cv_bridge() -> Any:
     except ImportError as error:
         raise ImageError(
             f"this encoding needs cv_bridge, which cannot be imported: {error}; install it, or "
-            "publish bgr8, rgb8, mono8, bgra8 or rgba8"
+            f"publish one of {ENCODINGS_TAKEN}"
         ) from error
     return CvBridge()
 

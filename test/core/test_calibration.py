@@ -99,6 +99,15 @@ def test_a_part_of_the_sensor_sees_its_rays(rectified, binning):
     assert (part.height, part.width) == (height // binning, width // binning)
 
 
+def test_a_camera_may_bin_one_direction_alone():
+    with pytest.raises(ConfigError, match="shape"):
+        calibration(image_width=320)
+    binned = calibration(image_width=320, binning_xy=(2, 0))
+    np.testing.assert_allclose(
+        binned.rays(np.array([[40.0, 30]])), calibration().rays(np.array([[80.5, 30]])), atol=1e-9
+    )
+
+
 def test_no_part_or_all_of_the_sensor_changes_nothing():
     for roi in ((0, 0, 0, 0), (0, 0, 640, 480)):
         np.testing.assert_array_equal(calibration(roi_xywh=roi).matrix, K)
@@ -107,6 +116,47 @@ def test_no_part_or_all_of_the_sensor_changes_nothing():
 def test_a_part_beyond_the_sensor_is_refused():
     with pytest.raises(ConfigError, match=r"320x240 at \(400, 120\) reaches beyond 640x480"):
         calibration(roi_xywh=(400, 120, 320, 240))
+
+
+@pytest.mark.parametrize(
+    ("calibrated_hw", "image_hw"),
+    [
+        ((480, 640), (481, 640)),
+        ((1080, 1920), (1088, 1920)),  # padded to whole blocks by a video's codec
+        ((480, 641), (240, 320)),
+        ((483, 643), (30, 40)),
+        ((30, 40), (483, 643)),
+        ((7, 9), (3, 4)),
+        ((2160, 3840), (135, 240)),
+    ],
+)
+def test_sizes_that_differ_by_rounding_fit(calibrated_hw, image_hw):
+    height, width = calibrated_hw
+    camera = calibration(
+        height=height, width=width, image_height=image_hw[0], image_width=image_hw[1]
+    )
+    assert (camera.height, camera.width) == image_hw
+
+
+@pytest.mark.parametrize(
+    ("calibrated_hw", "roi_xywh", "image_hw", "said"),
+    [
+        ((960, 1280), (0, 0, 0, 0), (287, 640), "calibration of 1280x960 .* image of 640x287"),
+        ((480, 640), (0, 0, 0, 0), (360, 640), "640x480 .* 640x360"),
+        ((480, 640), (0, 0, 0, 0), (640, 480), "640x480 .* 480x640"),
+        ((480, 640), (160, 120, 320, 180), (240, 320), "320x180 .* 320x240"),
+        ((480, 640), (0, 0, 0, 0), (30, 60), "640x480 .* 60x30"),
+    ],
+)
+def test_an_image_of_another_shape_is_refused(calibrated_hw, roi_xywh, image_hw, said):
+    with pytest.raises(ConfigError, match=said + ".*roi"):
+        calibration(
+            height=calibrated_hw[0],
+            width=calibrated_hw[1],
+            roi_xywh=roi_xywh,
+            image_height=image_hw[0],
+            image_width=image_hw[1],
+        )
 
 
 def test_size_zero_means_that_of_the_image():

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import Marker, MarkerArray
@@ -21,16 +22,20 @@ FOCAL_PX = 700.0
 
 
 class Camera:
-    """Publishes one photo again and again, each time with a stamp of its own."""
+    """Publishes one photo again and again, each time with a stamp of its own.
 
-    def __init__(self, probe, photo: Path, calibration: CameraInfo) -> None:
+    Without a calibration it publishes none.
+    """
+
+    def __init__(self, probe, photo: Path, calibration: CameraInfo | None) -> None:
         self.image = cv2.imread(str(photo))
         self.height, self.width = self.image.shape[:2]
         self.sent = 0
         self._probe = probe
         self._images = probe.publisher(Image, "image")
-        self._calibrations = probe.publisher(CameraInfo, "camera_info")
         self._calibration = calibration
+        if calibration is not None:
+            self._calibrations = probe.publisher(CameraInfo, "camera_info")
         self._message = Image(
             height=self.height, width=self.width, encoding="bgr8", step=3 * self.width
         )
@@ -40,12 +45,13 @@ class Camera:
         self._message.data = array.array("B", bytes(len(self._message.data)))
 
     def send(self) -> None:
-        for message in (self._calibration, self._message):
+        for message in filter(None, (self._calibration, self._message)):
             seconds, nanoseconds = divmod(self.sent * PERIOD_NS, 10**9)
             message.header.stamp.sec = 100 + seconds
             message.header.stamp.nanosec = nanoseconds
             message.header.frame_id = FRAME_ID
-        self._calibrations.publish(self._calibration)
+        if self._calibration is not None:
+            self._calibrations.publish(self._calibration)
         self._images.publish(self._message)
         self.sent += 1
 
@@ -180,6 +186,22 @@ def test_an_uncalibrated_camera_gives_no_metric_pose_but_points(world, probe, td
     box = faces[-1].faces[0].box_xyxy
     assert box[0] - 40 < x.min() < x.max() < box[2] + 40
     assert node.output.count("uncalibrated") == 1
+
+
+def test_a_calibration_published_once_before_the_node_starts_holds(
+    world, probe, tddfa_v2_set, media
+):
+    photo = media / "JianzhuGuo.jpg"
+    once = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    calibrations = probe.node.create_publisher(CameraInfo, "camera_info", once)
+    calibrations.publish(calibration_of(photo, FOCAL_PX))
+    node = world.face_node(tddfa_v2_set, image_reliability="reliable")
+    camera = Camera(probe, photo, None)
+    faces = probe.messages(FaceArray, "faces")
+    camera.send_until(lambda: len(faces) > 2, "faces")
+    assert all(face.has_metric_pose for message in faces for face in message.faces)
+    assert faces[-1].faces
+    assert "no message on" not in node.output
 
 
 def test_markers_keep_to_their_rate_and_lost_faces_are_deleted(world, probe, tddfa_v2_set, media):

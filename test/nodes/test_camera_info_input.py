@@ -128,6 +128,67 @@ def test_no_message_is_one_line_and_no_wait_without_a_publisher(cameras):
     assert "/camera_info" in line
 
 
+def test_a_shape_that_does_not_fit_is_one_line(cameras, send):
+    send(calibration(roi=RegionOfInterest(x_offset=0, y_offset=0, width=640, height=240)))
+    for _ in range(2):
+        assert cameras.camera(480, 640, rectified=False) is None
+    (line,) = cameras._log.lines
+    assert "640x240" in line
+    assert "no metric pose, no TF" in line
+
+
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def test_what_was_published_once_before_the_start_is_heard(plain_node, cameras):
+    cameras.stop()
+    publisher = plain_node.create_publisher(CameraInfo, "camera_info", LATCHED)
+    publisher.publish(calibration())
+    cameras.start()
+    assert cameras.camera(480, 640, rectified=False).matrix[0, 0] == 500
+    # Later messages of the same publisher come, too.
+    executor = SingleThreadedExecutor()
+    executor.add_node(plain_node)
+    publisher.publish(calibration(k=[600.0, *K[1:]]))
+    for _ in range(50):
+        executor.spin_once(0.05)
+        if cameras.camera(480, 640, rectified=False).matrix[0, 0] == 600:
+            break
+    else:
+        pytest.fail("not heard")
+    executor.shutdown()
+    cameras.stop()
+    assert plain_node.count_subscribers("camera_info") == 0
+
+
+def test_what_was_published_once_before_it_was_found_is_heard(plain_node, cameras):
+    assert cameras.camera(480, 640, rectified=False) is None
+    publisher = plain_node.create_publisher(CameraInfo, "camera_info", LATCHED)
+    publisher.publish(calibration())
+    # Nothing takes what the subscription made at the start may have been sent.
+    cameras.camera(480, 640, rectified=False)
+    plain_node.destroy_subscription(cameras._subscriptions.pop(0))
+    executor = SingleThreadedExecutor()
+    executor.add_node(plain_node)
+    for _ in range(50):
+        executor.spin_once(0.05)
+        if cameras.camera(480, 640, rectified=False) is not None:
+            break
+    else:
+        pytest.fail("not heard")
+    executor.shutdown()
+
+
+def test_publishers_of_each_message_meet_no_subscription_that_they_cannot_serve(
+    plain_node, cameras
+):
+    """It would make each driver warn of a quality of service that does not fit."""
+    plain_node.create_publisher(CameraInfo, "camera_info", 1)
+    for _ in range(2):
+        assert cameras.camera(480, 640, rectified=False) is None
+    assert plain_node.count_subscribers("camera_info") == 1
+
+
 @pytest.mark.parametrize("durability", list(DurabilityPolicy)[1:3])
 @pytest.mark.parametrize("reliability", list(ReliabilityPolicy)[1:3])
 def test_every_publisher_is_heard(plain_node, cameras, durability, reliability):

@@ -120,6 +120,28 @@ def test_stop_takes_nothing_and_start_counts_anew(plain_node, make_input):
 
 
 @pytest.mark.parametrize(
+    ("transport", "rules", "topic"),
+    [
+        ("raw", ["image:=/a/image", "/a/image:=/b/image"], "/a/image"),
+        ("compressed", ["image:=/cam/image_raw"], "/cam/image_raw/compressed"),
+        ("compressed", ["image/compressed:=/cam/jpeg"], "/cam/jpeg"),
+        ("compressed", ["image:=/a", "image/compressed:=/b/jpeg"], "/b/jpeg"),
+        ("compressed", [], "/image/compressed"),
+    ],
+)
+def test_the_topic_shown_is_the_one_subscribed(ros, transport, rules, topic):
+    arguments = ["--ros-args", *(word for rule in rules for word in ("-r", rule))]
+    node = rclpy.create_node("remapped", cli_args=arguments)
+    images = ImageInput(node, FaceNodeConfig(image_transport=transport), lambda _: None)
+    images.start()
+    (subscription,) = node.subscriptions
+    assert subscription.topic_name == images.topic == topic
+    assert topic in images.silence()
+    images.stop()
+    node.destroy_node()
+
+
+@pytest.mark.parametrize(
     ("settings", "reliability", "depth"),
     [
         ({}, ReliabilityPolicy.BEST_EFFORT, 1),

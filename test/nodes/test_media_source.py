@@ -17,7 +17,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from tddfa_msgs.msg import FaceArray
 from tddfa_ros.core.errors import ConfigError, MediaError
-from tddfa_ros.nodes.media_source import MAX_AHEAD, MediaSource, _Pace
+from tddfa_ros.nodes import media_source
+from tddfa_ros.nodes.media_source import MAX_AHEAD, MOST_AHEAD, MediaSource, _Answers, _Pace
 from tddfa_ros.nodes.raw_image import ImageHeader, decode_image, encode_image
 
 FPS = 25
@@ -47,6 +48,13 @@ class Listener:
     @property
     def stamps_ns(self):
         return [decode_image(data)[0].stamp_ns for data in self.images]
+
+    def heard_infos(self, count):
+        """Wait for as many, and return all."""
+        deadline = time.monotonic() + 5
+        while len(self.infos) < count and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return list(self.infos)
 
     def close(self):
         self.executor.shutdown()
@@ -306,18 +314,82 @@ def test_answered_pace_is_never_more_than_a_few_ahead(ros, video):
         source.close()
 
 
+def test_late_answers_hold_up_the_answered_pace_once(ros, video, monkeypatch, capfd):
+    """As those of a smoothing window, which waits for later images."""
+    monkeypatch.setattr(media_source, "ANSWER_TIMEOUT_S", 2.0)
+    late = 7
+    listener = Listener()
+    values = {"input": video, "pace": "answered", "wait_for_subscribers": 1}
+    source = MediaSource(
+        parameter_overrides=[Parameter(name, value=value) for name, value in values.items()]
+    )
+    listener.executor.add_node(source)
+    answers = listener.node.create_publisher(FaceArray, "faces", 10)
+    stop = threading.Event()
+    playing = threading.Thread(target=source.run, args=(stop,))
+    playing.start()
+    try:
+        deadline = time.monotonic() + 6
+        for answered in range(COUNT - late):
+            while len(listener.images) < answered + late:
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+            time.sleep(0.05)
+            assert len(listener.images) == answered + late
+            answers.publish(FaceArray())
+        playing.join(20)
+        assert len(listener.images) == COUNT
+        (told,) = [line for line in capfd.readouterr().err.splitlines() if "no answer on" in line]
+        assert "'window'" in told
+    finally:
+        stop.set()
+        playing.join(20)
+        listener.close()
+        source.close()
+
+
+def test_more_answers_than_images_allow_no_more_ahead():
+    answers = _Answers()
+    for _ in range(3):
+        for _ in range(MAX_AHEAD):
+            assert answers.admit(0.0)
+        assert not answers.admit(0.0)
+        for _ in range(5 * MAX_AHEAD):
+            answers.add()
+
+
+def test_images_that_are_never_answered_allow_more_ahead_up_to_a_limit():
+    answers = _Answers()
+    sent = 0
+    for _ in range(2 * MOST_AHEAD):
+        sent += answers.admit(0.0)
+        answers.give_up_one()
+    assert answers.allowed == MOST_AHEAD
+    while answers.admit(0.0):
+        sent += 1
+    for _ in range(MOST_AHEAD):
+        answers.add()
+    assert sum(answers.admit(0.0) for _ in range(2 * MOST_AHEAD)) == MOST_AHEAD
+
+
 TYPES = get_typestore(Stores.ROS2_JAZZY)
 
 
 def write_bag(path, *topics):
-    """`topics`: (name, ROS message class, messages), one of each every 20 ms."""
+    """`topics`: (name, ROS message class, messages), one of each every 20 ms; None is a gap.
+
+    A CameraInfo comes just before the image of its number.
+    """
     with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         for name, kind, messages in topics:
             msgtype = f"sensor_msgs/msg/{kind.__name__}"
             connection = writer.add_connection(name, msgtype, typestore=TYPES)
             for number, message in enumerate(messages):
+                if message is None:
+                    continue
                 data = message if isinstance(message, bytes) else serialize_message(message)
-                writer.write(connection, 10**18 + number * 20_000_000, data)
+                received_ns = 10**18 + number * 20_000_000 - (kind is CameraInfo)
+                writer.write(connection, received_ns, data)
     return str(path)
 
 
@@ -340,11 +412,63 @@ def test_images_of_a_bag_are_passed_on_byte_by_byte(play, tmp_path):
     )
     heard = play(input=bag)
     assert heard.images == images
-    deadline = time.monotonic() + 5
-    while len(heard.infos) < 5 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert [info.k[0] for info in heard.infos] == [50, 51, 52, 53, 54]
+    assert [info.k[0] for info in heard.heard_infos(5)] == [50, 51, 52, 53, 54]
     assert heard.times_s[-1] - heard.times_s[0] >= 0.07
+
+
+def bag_with_infos(path, focal_lengths_px):
+    """A bag of one image for each focal length, which is None where no CameraInfo comes."""
+    images, infos = [], []
+    for number, focal_px in enumerate(focal_lengths_px):
+        images.append(encode_image(np.zeros((8, 8, 3), np.uint8), bag_header(number)))
+        info = CameraInfo(height=8, width=8, distortion_model="plumb_bob")
+        info.header.frame_id = "lens"
+        info.k[0] = focal_px or 0.0
+        infos.append(None if focal_px is None else info)
+    topics = ("/cam/image", Image, images), ("/cam/camera_info", CameraInfo, infos)
+    return write_bag(path, *topics)
+
+
+@pytest.mark.parametrize(
+    ("focal_lengths_px", "start_s", "sent_px"),
+    [
+        ([50.0, None, None, None], 0.0, [50.0, 50.0, 50.0, 50.0]),
+        ([50.0, None, None, None], 0.03, [50.0, 50.0]),
+        ([None, None, 50.0, None], 0.0, [50.0, 50.0, 50.0, 50.0]),
+        ([50.0, None, 60.0, None], 0.0, [50.0, 50.0, 60.0, 60.0]),
+        ([50.0, None, 60.0, None], 0.05, [60.0]),
+    ],
+)
+def test_each_image_of_a_bag_has_the_newest_camera_info(
+    play, tmp_path, focal_lengths_px, start_s, sent_px
+):
+    heard = play(input=bag_with_infos(tmp_path / "bag", focal_lengths_px), start_s=start_s)
+    infos = heard.heard_infos(len(sent_px))
+    assert [info.k[0] for info in infos] == sent_px
+    stamps = [info.header.stamp for info in infos]
+    first = len(focal_lengths_px) - len(sent_px)
+    for number, (info, stamp) in enumerate(zip(infos, stamps, strict=True), first):
+        own = focal_lengths_px[number] is not None  # which is passed on as it is
+        expected = (0, 0, "lens") if own else (1_700_000_000, number * 20_000_000, "optical")
+        assert (stamp.sec, stamp.nanosec, info.header.frame_id) == expected
+        assert info.distortion_model == "plumb_bob"
+
+
+def test_a_looping_bag_begins_again_with_its_first_camera_info(play, tmp_path):
+    bag = bag_with_infos(tmp_path / "bag", [None, 50.0, 60.0])
+    heard = play(lambda h: len(h.infos) >= 6, input=bag, rate_hz=200.0, loop=True)
+    assert [info.k[0] for info in heard.infos[:6]] == [50, 50, 60] * 2
+
+
+@pytest.mark.parametrize("infos", [[], [b"damaged"]])
+def test_a_bag_without_a_readable_camera_info_is_not_calibrated(play, tmp_path, infos, capfd):
+    images = [encode_image(np.zeros((8, 8, 3), np.uint8), bag_header(n)) for n in range(2)]
+    topics = ("/cam/image", Image, images), ("/cam/camera_info", CameraInfo, infos)
+    heard = play(input=write_bag(tmp_path / "bag", *topics))
+    assert heard.images == images
+    assert [(info.width, info.k[0]) for info in heard.heard_infos(2)] == [(8, 0.0)] * 2
+    told = [line for line in capfd.readouterr().err.splitlines() if "left out" in line]
+    assert ["/cam/camera_info" in line for line in told] == [True] * len(infos)
 
 
 def test_compressed_images_of_a_bag_are_decoded(play, tmp_path):
