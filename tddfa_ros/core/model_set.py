@@ -206,7 +206,8 @@ def _path_list(variable: str) -> list[str]:
 
 
 def _is_set(folder: Path) -> bool:
-    return (folder / DESCRIPTION_FILE).is_file()
+    # Path.is_file raises on names that are too long.
+    return os.path.isfile(folder / DESCRIPTION_FILE)  # noqa: PTH113
 
 
 def _sets_in(folder: Path) -> Iterator[Path]:

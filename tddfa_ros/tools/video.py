@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
@@ -135,7 +136,8 @@ def process_frames(
 
 def _check_out(source: str, out_path: Path, names: Iterable[str]) -> None:
     """Raise :class:`MediaError` if the run would replace what it reads."""
-    if out_path.suffix.lower() != ".mp4" or not Path(source).exists():
+    # Path.exists raises on names that are too long.
+    if out_path.suffix.lower() != ".mp4" or not os.path.exists(source):  # noqa: PTH110
         return  # Nothing is written, as VideoWriter refuses the name, or no file can be lost.
     outputs = (output_path(out_path, name) for name in names)
     for path in (out_path, lines_path(out_path), *outputs):

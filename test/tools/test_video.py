@@ -244,6 +244,17 @@ def test_a_folder_in_the_place_of_a_file_is_refused_before_the_work(
     assert list((tmp_path / folder).iterdir()) == []
 
 
+@pytest.mark.parametrize("argument", ["input", "--model-set"])
+def test_a_name_that_is_too_long_is_told_in_one_line(run_cli, short_clip, tmp_path, argument):
+    name = 300 * "a"
+    given = (f"{name}.mp4",) if argument == "input" else (short_clip, argument, name)
+    done = run_cli("video", *given, "--out", tmp_path / "out.mp4")
+    assert done.returncode == 1
+    assert name in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_name_that_is_not_utf8_is_read_but_no_video_is_written_to_it(
     run_cli, short_clip, tddfa_v2_set, tmp_path
 ):
