@@ -304,7 +304,7 @@ rng = np.random.default_rng(0)
 picture = rng.integers(0, 256, (64, 64, 3), np.uint8)
 whole = cv2.imencode(sys.argv[1], picture)[1].tobytes()
 refused = 0
-for _ in range(400):
+for _ in range(200):
     data = bytearray(whole)
     reach = min(len(data), 200 if rng.random() < 0.7 else len(data))
     for _ in range(rng.integers(1, 12)):
