@@ -20,6 +20,7 @@ from tddfa_ros.core.search import BackgroundSearch, SearchResult
 from tddfa_ros.core.smooth import OneEuroSmoother, Smoother, make_smoother
 from tddfa_ros.core.still import fit_still
 from tddfa_ros.core.stopwatch import Stopwatch
+from tddfa_ros.core.tiles import detect_small_too
 from tddfa_ros.core.track import Tracker
 from tddfa_ros.core.types import Detections, Face, FrameResult, MorphableParams, TrackState
 
@@ -113,7 +114,7 @@ class FacePipeline:
             ]
         return self._result(image_hw, stamp_ns, faces, watch)
 
-    def process_still(self, image_bgr: np.ndarray) -> FrameResult:
+    def process_still(self, image_bgr: np.ndarray, *, small_faces: bool = False) -> FrameResult:
         """Find and fit all faces of one picture; follows nobody.
 
         Each is fitted around its box, then as often around its landmarks as the model set says; see
@@ -122,6 +123,7 @@ class FacePipeline:
         Parameters
         ----------
         image_bgr : (height, width, 3) uint8
+        small_faces : search a large picture part by part, too; see :mod:`tddfa_ros.core.tiles`
 
         Raises
         ------
@@ -132,7 +134,10 @@ class FacePipeline:
         image_hw = (image.shape[0], image.shape[1])
         watch, tracker = Stopwatch(), Tracker(self._config)
         with watch("detect"):
-            detections = self._networks.detect(image, self._frame_index, self._threshold)
+            if small_faces:
+                detections = detect_small_too(self._detect, image, self.model_set.detector)
+            else:
+                detections = self._detect(image)
         with watch("begin"):
             rois = [self._roi_from_box(box) for box in detections.boxes_xyxy]
             fits = self._fit(image, rois, still=True)
@@ -206,6 +211,9 @@ class FacePipeline:
     @property
     def _threshold(self) -> float:
         return self._config.detection_threshold or self.model_set.detector.score_threshold
+
+    def _detect(self, image_bgr: np.ndarray) -> Detections:
+        return self._networks.detect(image_bgr, self._frame_index, self._threshold)
 
     def _detect_faintly(self, image_bgr: np.ndarray, frame_index: int) -> Detections:
         least = self._threshold * CONFIRMING_SHARE_OF_THRESHOLD

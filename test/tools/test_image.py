@@ -235,6 +235,19 @@ def test_a_picture_without_a_face_has_pictures_and_no_mesh(run_cli, tddfa_v2_set
     assert written == pictures | {"a.json", "a_overlay.jpg"}
 
 
+def test_small_faces_are_searched_for_on_demand(run_cli, astronaut, repository, tmp_path):
+    picture = np.full((2000, 3000, 3), 120, np.uint8)
+    picture[700:905, 1400:1605] = cv2.resize(astronaut, (205, 205), interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    models = repository / "models" / "embedded"
+    for options, count in (((), 0), (("--small-faces",), 1)):
+        done = run_cli(
+            *("image", tmp_path / "a.png", "--out", tmp_path, "--model-set", models, *options)
+        )
+        assert done.returncode == 0, done.stderr
+        assert len(read_faces(tmp_path / "a.json")) == count
+
+
 def test_unknown_output_is_a_usage_error(run_cli):
     done = run_cli("image", "a.png", "--out", "x", "--outputs", "landmarks,hologram")
     assert done.returncode == 2

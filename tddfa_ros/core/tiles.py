@@ -1,0 +1,106 @@
+"""Small faces of large pictures: the detector looks at the whole, then at ever smaller parts.
+
+The detector scales a picture down to what it was made for; in a photograph of twelve megapixels a
+face of a hundred pixels is lost in that. A stream has no time for more, a still has. The more parts
+are looked at, the more things pass for faces: so who wants it asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from tddfa_ros.core.detect import non_maximum_suppression
+from tddfa_ros.core.model_description import DetectorSpec
+from tddfa_ros.core.types import Detections
+
+# A picture is looked at in parts if the detector would see it at half its size or smaller.
+LARGEST_SCALE = 0.5
+# Neighbouring parts share so much of their sides: a face up to that is whole in one of them.
+OVERLAP = 0.3
+# A box that reaches this close to a part's inner border, in shares of its side, shows a cut face.
+BORDER = 0.01
+# Two boxes, so much of the smaller one of which lies in the other, are of one face.
+LEAST_INSIDE = 0.6
+
+
+def detect_small_too(
+    detect: Callable[[np.ndarray], Detections], image_bgr: np.ndarray, spec: DetectorSpec
+) -> Detections:
+    """Find the faces of a picture, also those that are small in it.
+
+    Parameters
+    ----------
+    detect : finds those of any picture, and does not see the small ones of a large one
+    image_bgr : (height, width, 3) uint8
+    spec : of the detector
+
+    Returns
+    -------
+    As `detect` gives them; the very same unless the picture is large.
+    """
+    found = detect(image_bgr)
+    height, width = image_bgr.shape[:2]
+    scale, zoom = min(spec.max_height / height, spec.max_width / width), 1
+    if scale > LARGEST_SCALE:
+        return found
+    while scale * zoom < 1:
+        zoom *= 2
+        parts = [
+            _of_part(detect, image_bgr, part) for part in parts_xyxy(height, width, zoom, OVERLAP)
+        ]
+        found = _joined(found, parts, spec)
+    return found
+
+
+def parts_xyxy(
+    height: int, width: int, zoom: int, overlap: float
+) -> Iterator[tuple[int, int, int, int]]:
+    """Cover a picture with parts, 1 / `zoom` of it in each direction, that overlap by a share."""
+    count = int(np.ceil((zoom - 1) / (1 - overlap))) + 1
+    size_y, size_x = -(-height // zoom), -(-width // zoom)
+    for y0 in np.linspace(0, height - size_y, count).astype(int).tolist():
+        for x0 in np.linspace(0, width - size_x, count).astype(int).tolist():
+            yield x0, y0, x0 + size_x, y0 + size_y
+
+
+def _of_part(
+    detect: Callable[[np.ndarray], Detections],
+    image_bgr: np.ndarray,
+    part: tuple[int, int, int, int],
+) -> Detections:
+    """Faces that are whole in a part, in pixels of the picture."""
+    x0, y0, x1, y1 = part
+    height, width = image_bgr.shape[:2]
+    found = detect(np.ascontiguousarray(image_bgr[y0:y1, x0:x1]))
+    boxes = found.boxes_xyxy + np.array([x0, y0, x0, y0], np.float32)
+    margin_x, margin_y = BORDER * (x1 - x0), BORDER * (y1 - y0)
+    # At the picture's own border a face may be cut.
+    low = np.array([x0 + margin_x if x0 > 0 else -np.inf, y0 + margin_y if y0 > 0 else -np.inf])
+    high = np.array(
+        [x1 - margin_x if x1 < width else np.inf, y1 - margin_y if y1 < height else np.inf]
+    )
+    whole = (boxes[:, :2] >= low).all(axis=1) & (boxes[:, 2:] <= high).all(axis=1)
+    return Detections(boxes[whole], found.scores[whole])
+
+
+def _joined(known: Detections, parts: list[Detections], spec: DetectorSpec) -> Detections:
+    """Add what is new in the parts, best first."""
+    boxes = np.concatenate([part.boxes_xyxy for part in parts])
+    scores = np.concatenate([part.scores for part in parts])
+    new = ~_lies_in_one(boxes, known.boxes_xyxy)
+    boxes = np.concatenate([known.boxes_xyxy, boxes[new]])
+    scores = np.concatenate([known.scores, scores[new]])
+    order = np.argsort(-scores, kind="stable")
+    kept = order[non_maximum_suppression(boxes[order], spec.nms_iou, spec.keep)]
+    return Detections(boxes[kept], scores[kept])
+
+
+def _lies_in_one(boxes_xyxy: np.ndarray, others_xyxy: np.ndarray) -> np.ndarray:
+    """(n,) bool: whether most of a box lies in one of the others, or of one of them in it."""
+    box, other = boxes_xyxy[:, None], others_xyxy[None]
+    sides = np.minimum(box[..., 2:], other[..., 2:]) - np.maximum(box[..., :2], other[..., :2])
+    shared = np.maximum(sides, 0).prod(axis=2)
+    areas = [(value[..., 2:] - value[..., :2]).prod(axis=2) for value in (box, other)]
+    return (shared > LEAST_INSIDE * np.minimum(*areas)).any(axis=1)

@@ -1,0 +1,99 @@
+"""Faces that are small in a large picture: parts that cover it, and each face once."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tddfa_ros.core import model_set
+from tddfa_ros.core.config import PipelineConfig
+from tddfa_ros.core.model_description import DetectorSpec
+from tddfa_ros.core.pipeline import FacePipeline
+from tddfa_ros.core.tiles import OVERLAP, detect_small_too, parts_xyxy
+from tddfa_ros.core.types import Detections
+
+SPEC = DetectorSpec(max_height=720, max_width=1080)
+
+
+@given(
+    height=st.integers(200, 9000),
+    width=st.integers(200, 9000),
+    zoom=st.sampled_from([2, 4, 8, 16]),
+    place=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+)
+def test_a_face_as_large_as_the_overlap_is_whole_in_a_part(height, width, zoom, place):
+    side = np.array([width, height]) / zoom * (OVERLAP - 0.03) - 2
+    low = np.array(place) * ([width, height] - side)
+    parts = np.array(list(parts_xyxy(height, width, zoom, OVERLAP)))
+    assert (parts[:, :2] >= 0).all()
+    assert (parts[:, 2:] <= [width, height]).all()
+    whole = (parts[:, :2] <= low).all(axis=1) & (low + side <= parts[:, 2:]).all(axis=1)
+    assert whole.any()
+
+
+class Disks:
+    """Detects white squares of 20 to 400 pixels as it sees them, at most 720 pixels high."""
+
+    def __init__(self):
+        self.looks = 0
+
+    def __call__(self, image_bgr):
+        self.looks += 1
+        scale = min(1.0, SPEC.max_height / image_bgr.shape[0], SPEC.max_width / image_bgr.shape[1])
+        seen = cv2.resize(image_bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        _, _, about, _ = cv2.connectedComponentsWithStats((seen[..., 0] > 127).astype(np.uint8))
+        boxes = [
+            (x, y, x + w, y + h)
+            for x, y, w, h, _ in about[1:]
+            if min(w, h) >= 20 and max(w, h) < 400
+        ]
+        boxes = np.array(boxes, np.float32).reshape(-1, 4) / np.float32(scale)
+        return Detections(boxes, np.linspace(0.9, 0.5, len(boxes), dtype=np.float32))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_each_square_is_found_once_whatever_its_size(seed):
+    rng = np.random.default_rng(seed)
+    picture = np.zeros((3000, 4000, 3), np.uint8)
+    truth = []
+    for row, column in np.ndindex(4, 5):
+        side = int(rng.choice([28, 60, 150, 400, 640]))
+        x, y = (np.array([800 * column, 750 * row]) + rng.integers(0, 90, 2)).tolist()
+        picture[y : y + side, x : x + side] = 255
+        truth.append((x, y, x + side, y + side))
+    detector = Disks()
+    assert len(detector(picture)) < 20
+    found = detect_small_too(detector, picture, SPEC)
+    assert (np.diff(found.scores) <= 0).all()
+    boxes = np.array(sorted(map(tuple, found.boxes_xyxy)))
+    assert boxes.shape == (20, 4)
+    assert np.abs(boxes - np.array(sorted(truth))).max() < 8
+
+
+def test_what_the_detector_sees_well_is_looked_at_once():
+    detector = Disks()
+    detect_small_too(detector, np.zeros((1400, 2100, 3), np.uint8), SPEC)
+    assert detector.looks == 1
+
+
+def test_people_in_the_back_of_a_large_photo_are_found(repository, astronaut):
+    """Seven of one photo, the smallest faces 34 pixels high, one 209."""
+    picture = np.full((3000, 4000, 3), 120, np.uint8)
+    for index, scale in enumerate((2.5, 0.4, 0.4, 0.5, 0.7, 1.0, 0.6)):
+        part = cv2.resize(astronaut, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        x, y = (100, 100) if index == 0 else (1500 + 800 * (index % 3), 300 + 1400 * (index // 4))
+        picture[y : y + len(part), x : x + len(part)] = part
+    models = model_set.load(repository / "models" / "embedded")
+    # One of them has a score of 0.37.
+    config = PipelineConfig(detection_threshold=0.35, detector_threads=1, regressor_threads=1)
+    pipeline = FacePipeline(models, config)
+    try:
+        assert len(pipeline.process_still(picture).faces) < 7
+        faces = pipeline.process_still(picture, small_faces=True).faces
+        assert len(faces) == 7
+        heights = sorted(float(np.ptp(face.landmarks[:, 1])) for face in faces)
+        assert heights[0] < 40
+        assert heights[-1] > 200
+    finally:
+        pipeline.close()
