@@ -34,7 +34,7 @@ def mean_of(paths: Sequence[str | Path]) -> dict[str, Any]:
     Raises
     ------
     TrainingError
-        A state is missing, or they are not of one network.
+        A state is missing, or they are not of one network, or only some round (:mod:`quantise`).
     """
     states = []
     for path in paths:
@@ -47,6 +47,13 @@ def mean_of(paths: Sequence[str | Path]) -> dict[str, Any]:
     for path, each in zip(paths, shapes, strict=True):
         if each != shapes[-1]:
             raise TrainingError(f"{path} is of another network than {paths[-1]}")
+    rounding = [any(v for k, v in each.items() if k.endswith(".rounded")) for each in weights]
+    for path, each in zip(paths, rounding, strict=True):
+        if each != rounding[-1]:
+            raise TrainingError(
+                f"{path} computes with{'' if each else 'out'} rounding and {paths[-1]} "
+                f"with{'out' if each else ''}; take states of the same part of a run"
+            )
     mean = {
         name: torch.stack([each[name] for each in weights]).mean(dim=0)
         if value.is_floating_point()
@@ -71,6 +78,12 @@ class Average:
         self._steps = 10**6 if state else 0
         own = module.state_dict()
         self.state = {k: (state[k].to(v) if state else v.detach().clone()) for k, v in own.items()}
+
+    def take_over(self, module: torch.nn.Module, endings: tuple[str, ...]) -> None:
+        """Copy what has just been set, by the endings of its names, instead of nearing it."""
+        for name, value in module.state_dict().items():
+            if name.endswith(endings):
+                self.state[name].copy_(value)
 
     @torch.no_grad()
     def update(self, module: torch.nn.Module) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from torch import nn
 
@@ -30,11 +31,12 @@ from tddfa_ros.core.model_description import (
     RegressorSpec,
     dump_description,
 )
+from tddfa_ros.training import integer_graph, quantise
 from tddfa_ros.training.crops import CROP
 from tddfa_ros.training.fitting import LOG_SCALE_LIMIT, USUAL_SCALE
 from tddfa_ros.training.networks import (
+    CROP_PIXEL_MIDDLE,
     PIXEL_DEVIATION,
-    PIXEL_MIDDLE,
     DetectorNet,
     RegressorNet,
 )
@@ -58,7 +60,8 @@ class CameraRegressor(nn.Module):
         net = copy.deepcopy(net)
         coefficients = net.shapes + net.expressions
         self.sizes = [3, 3, 1, 2, coefficients, 1]
-        self.body, self.head = net.body, net.head
+        self.rounds = quantise.begun(net)
+        self.body, self.head = integer_graph.folded(net.body), net.head
         with torch.no_grad():
             self.body[0].weight /= PIXEL_DEVIATION
             self.head.weight[7:9] /= 2
@@ -81,7 +84,10 @@ class CameraRegressor(nn.Module):
 
     def forward(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Crops -> params (b, 12 + coefficients), confidence (b,)."""
-        features = self.body(crops.permute(0, 3, 1, 2).float() - PIXEL_MIDDLE).flatten(1)
+        pixels = crops.permute(0, 3, 1, 2).float() - CROP_PIXEL_MIDDLE
+        if self.rounds:  # To the integers that they are: the convolution takes no others.
+            pixels = torch.fake_quantize_per_tensor_affine(pixels, 1.0, 128, 0, 255)
+        features = self.body(pixels).flatten(1)
         parts = torch.split(self.head(features), self.sizes, dim=1)
         first, second, log_scale, shift, coefficients, logit = parts
         first = first / torch.linalg.vector_norm(first, dim=1, keepdim=True)
@@ -111,14 +117,20 @@ class BoxDetector(nn.Module):
 
 
 def regressor_onnx(net: RegressorNet) -> bytes:
-    """ONNX model: ``crops`` (n, size, size, 3) uint8 -> ``params``, ``confidence``."""
-    return _onnx(
+    """ONNX model: ``crops`` (n, size, size, 3) uint8 -> ``params``, ``confidence``.
+
+    It computes in integers if the network was trained with rounding, see :mod:`quantise`.
+    """
+    data = _onnx(
         CameraRegressor(net),
         torch.zeros(2, CROP, CROP, 3, dtype=torch.uint8),
         ["crops"],
         {"params": {0: "n"}, "confidence": {0: "n"}},
         {"crops": {0: "n"}},
     )
+    if not quantise.begun(net):
+        return data
+    return integer_graph.with_integers(onnx.load_from_string(data)).SerializeToString()
 
 
 def detector_onnx(net: DetectorNet) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tddfa_ros.training import expressions, short_video
+from tddfa_ros.training import expressions, quantise, short_video
 from tddfa_ros.training import rig as rig_file
 from tddfa_ros.training.crops import DENSE_POINTS, Batch, CropSource
 from tddfa_ros.training.fitting import FitLoss, PointModel, decode
@@ -36,7 +36,7 @@ class RegressorTraining(Training):
 
     def make_net(self) -> torch.nn.Module:
         """The network at its start."""
-        return RegressorNet(MODEL_SHAPES, EXPRESSIONS)
+        return RegressorNet(MODEL_SHAPES, EXPRESSIONS, self.recipe.network)
 
     def prepare(self) -> None:
         """Load the face model at the points and make the held-out crops."""
@@ -53,6 +53,12 @@ class RegressorTraining(Training):
         source = CropSource(rig_file.load(rig_path), EXPRESSIONS, seed=seed, pool=recipe.pool)
         while True:
             yield arrays_of(source.batch(32))
+
+    def before_step(self, share: float, batch: dict[str, torch.Tensor]) -> None:
+        """Begin to round, as the exported network does, in the last share of the run."""
+        if share >= 1 - self.recipe.rounded_share and not quantise.begun(self.net):
+            quantise.begin(self.net, batch["crops"].to(self.device), self.group.agree)
+            self.average.take_over(self.net, quantise.RANGES)
 
     def losses(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """Total, landmark error in percent, closure, expression, face and stability loss."""

@@ -28,7 +28,7 @@ def shaken(net, seed):
 
 @pytest.fixture(scope="module")
 def networks():
-    return shaken(RegressorNet(40, 16), 1), shaken(DetectorNet(), 2)
+    return shaken(RegressorNet(40, 16, "small"), 1), shaken(DetectorNet(), 2)
 
 
 @pytest.fixture(scope="module")

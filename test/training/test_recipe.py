@@ -13,7 +13,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
 from tddfa_ros.core import model_set  # noqa: E402
-from tddfa_ros.training import evaluate, loop, train_regressor  # noqa: E402
+from tddfa_ros.training import evaluate, loop, quantise, train_regressor  # noqa: E402
 from tddfa_ros.training.__main__ import RECIPES, main  # noqa: E402
 from tddfa_ros.training.fitting import decode  # noqa: E402
 
@@ -51,13 +51,25 @@ def test_small_recipe_beats_the_mean_face_by_half(rig_path, tmp_path, capsys):
 
 
 @pytest.mark.timeout(300)
-def test_a_few_seconds_train_export_and_resume(rig_path, tmp_path):
+def test_a_short_run_trains_rounds_and_resumes(rig_path, tmp_path):
     """All the parts fit together; how well it learns is the test above."""
     recipe = loop.Recipe(
-        minutes=0.05, workers=0, batch=8, replay=128, pool=70, held_out=16, report_seconds=1
+        examples=64,
+        workers=0,
+        batch=8,
+        replay=128,
+        pool=70,
+        held_out=16,
+        report_seconds=1,
+        network="small",
+        rounded_share=0.5,
     )
     first = train_regressor.RegressorTraining(rig_path, tmp_path, recipe)
+    assert not quantise.begun(first.net)
     first.run()
+    assert quantise.begun(first.net)
+    ranges = {k: v for k, v in first.net.state_dict().items() if k.endswith(quantise.RANGES)}
+    assert all(torch.equal(first.average.state[name], value) for name, value in ranges.items())
     again = train_regressor.RegressorTraining(rig_path, tmp_path, recipe)
     assert again.seen == first.seen > 0
     assert all(

@@ -1,0 +1,109 @@
+"""From a network trained with rounding to an ONNX graph that computes in 8-bit integers.
+
+The graph is in the form that ONNX Runtime documents for quantised networks: each convolution stands
+between DequantizeLinear and QuantizeLinear, and becomes one operator on integers when it is loaded.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from tddfa_ros.training.networks import Residual
+from tddfa_ros.training.quantise import WEIGHT_LIMIT, RoundedConv2d
+
+
+def folded(body: nn.Module) -> nn.Module:
+    """A copy whose convolutions have their batch normalisation, and their rounding, in them."""
+    body = copy.deepcopy(body)
+    for module in list(body.modules()):
+        if isinstance(module, Residual):
+            module.second, module.norm = _fold(module.second, module.norm), nn.Identity()
+        elif isinstance(module, nn.Sequential):
+            for k in range(len(module) - 1):
+                if isinstance(module[k], nn.Conv2d) and isinstance(module[k + 1], nn.BatchNorm2d):
+                    module[k], module[k + 1] = _fold(module[k], module[k + 1]), nn.Identity()
+    return body
+
+
+def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+    weight = conv.rounded_weight() if isinstance(conv, RoundedConv2d) else conv.weight
+    weight, bias = fuse_conv_bn_weights(
+        weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )
+    out = nn.Conv2d(
+        conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding
+    )
+    with torch.no_grad():
+        out.weight.copy_(weight)
+        out.bias.copy_(bias)
+    return out
+
+
+def with_integers(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph with the convolutions' weights as integers, and bytes as they come.
+
+    Parameters
+    ----------
+    model : of a folded network that rounds; the first QuantizeLinear takes bytes less their middle
+    """
+    out = copy.deepcopy(model)
+    graph = out.graph
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+        elif node.op_type == "Identity" and node.input[0] in constants:
+            constants[node.output[0]] = constants[node.input[0]]
+    made_by = {output: node for node in graph.node for output in node.output}
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.op_type == "Conv":
+            step_in = constants[made_by[node.input[0]].input[1]]
+            weight, bias = (constants[name] for name in node.input[1:])
+            steps = (np.abs(weight).max(axis=(1, 2, 3)) / WEIGHT_LIMIT).clip(1e-20)
+            integers = np.rint(weight / steps[:, None, None, None]).astype(np.int8)
+            sums = np.rint(bias / (steps * step_in)).clip(-(2**31), 2**31 - 1).astype(np.int32)
+            for k, (values, scale) in enumerate(((integers, steps), (sums, steps * step_in)), 1):
+                nodes.append(_dequantised(graph, f"{node.output[0]}_{k}", values, scale))
+                node.input[k] = nodes[-1].output[0]
+        nodes.append(node)
+    nodes = _without_float_bytes(nodes)
+    used = {name for node in nodes for name in node.input} | {o.name for o in graph.output}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(node for node in nodes if used & set(node.output))
+    graph.initializer.extend(kept)
+    onnx.checker.check_model(out, full_check=True)
+    return out
+
+
+def _dequantised(
+    graph: onnx.GraphProto, name: str, values: np.ndarray, scale: np.ndarray
+) -> onnx.NodeProto:
+    parts = {
+        f"{name}_integers": values,
+        f"{name}_scale": scale.astype(np.float32),
+        f"{name}_zero": np.zeros(len(scale), values.dtype),
+    }
+    graph.initializer.extend(numpy_helper.from_array(part, key) for key, part in parts.items())
+    return onnx.helper.make_node("DequantizeLinear", list(parts), [name], axis=0)
+
+
+def _without_float_bytes(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Without the way of the bytes to floating point and back, which changes nothing."""
+    made_by = {output: node for node in nodes for output in node.output}
+    first = next(node for node in nodes if node.op_type == "QuantizeLinear")
+    difference = made_by[first.input[0]]
+    cast = made_by[difference.input[0]]
+    for node in nodes:
+        for k, name in enumerate(node.input):
+            if name == first.output[0]:
+                node.input[k] = cast.input[0]
+    return [node for node in nodes if node not in (first, difference, cast)]
