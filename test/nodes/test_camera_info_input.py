@@ -140,6 +140,20 @@ def test_a_shape_that_does_not_fit_is_one_line(cameras, send):
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
+def spin_until_heard(node, cameras, before_each=lambda: None):
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        for _ in range(200):
+            before_each()
+            executor.spin_once(0.05)
+            if cameras.camera(480, 640, rectified=False) is not None:
+                return
+        pytest.fail("not heard")
+    finally:
+        executor.shutdown()
+
+
 def test_what_was_published_once_before_the_start_is_heard(plain_node, cameras):
     cameras.stop()
     publisher = plain_node.create_publisher(CameraInfo, "camera_info", LATCHED)
@@ -168,15 +182,7 @@ def test_what_was_published_once_before_it_was_found_is_heard(plain_node, camera
     # Nothing takes what the subscription made at the start may have been sent.
     cameras.camera(480, 640, rectified=False)
     plain_node.destroy_subscription(cameras._subscriptions.pop(0))
-    executor = SingleThreadedExecutor()
-    executor.add_node(plain_node)
-    for _ in range(50):
-        executor.spin_once(0.05)
-        if cameras.camera(480, 640, rectified=False) is not None:
-            break
-    else:
-        pytest.fail("not heard")
-    executor.shutdown()
+    spin_until_heard(plain_node, cameras)
 
 
 def test_publishers_of_each_message_meet_no_subscription_that_they_cannot_serve(
@@ -194,13 +200,4 @@ def test_publishers_of_each_message_meet_no_subscription_that_they_cannot_serve(
 def test_every_publisher_is_heard(plain_node, cameras, durability, reliability):
     profile = QoSProfile(depth=1, durability=durability, reliability=reliability)
     publisher = plain_node.create_publisher(CameraInfo, "camera_info", profile)
-    executor = SingleThreadedExecutor()
-    executor.add_node(plain_node)
-    for _ in range(200):
-        publisher.publish(calibration())
-        executor.spin_once(0.05)
-        if cameras.camera(480, 640, rectified=False) is not None:
-            break
-    else:
-        pytest.fail("not heard")
-    executor.shutdown()
+    spin_until_heard(plain_node, cameras, lambda: publisher.publish(calibration()))

@@ -1,3 +1,4 @@
+import contextlib
 import itertools
 import threading
 import time
@@ -282,42 +283,12 @@ def test_named_nodes_are_waited_for(ros, video):
             node.close()
 
 
-def test_answered_pace_is_never_more_than_a_few_ahead(ros, video):
-    listener = Listener()
-    source = MediaSource(
-        parameter_overrides=[
-            Parameter("input", value=video),
-            Parameter("pace", value="answered"),
-            Parameter("wait_for_subscribers", value=1),
-        ]
-    )
-    listener.executor.add_node(source)
-    answers = listener.node.create_publisher(FaceArray, "faces", 10)
-    stop = threading.Event()
-    playing = threading.Thread(target=source.run, args=(stop,))
-    playing.start()
-    try:
-        deadline = time.monotonic() + 20
-        for answered in range(COUNT - MAX_AHEAD):
-            while len(listener.images) < answered + MAX_AHEAD:
-                assert time.monotonic() < deadline
-                time.sleep(0.005)
-            time.sleep(0.05)
-            assert len(listener.images) == answered + MAX_AHEAD
-            answers.publish(FaceArray())
-        playing.join(20)
-        assert len(listener.images) == COUNT
-    finally:
-        stop.set()
-        playing.join(20)
-        listener.close()
-        source.close()
+@contextlib.contextmanager
+def answering(video):
+    """Play at the answered pace: gives a function that answers all images.
 
-
-def test_late_answers_hold_up_the_answered_pace_once(ros, video, monkeypatch, capfd):
-    """As those of a smoothing window, which waits for later images."""
-    monkeypatch.setattr(media_source, "ANSWER_TIMEOUT_S", 2.0)
-    late = 7
+    It answers one image after the other, whenever so many are under way and no more.
+    """
     listener = Listener()
     values = {"input": video, "pace": "answered", "wait_for_subscribers": 1}
     source = MediaSource(
@@ -328,24 +299,40 @@ def test_late_answers_hold_up_the_answered_pace_once(ros, video, monkeypatch, ca
     stop = threading.Event()
     playing = threading.Thread(target=source.run, args=(stop,))
     playing.start()
-    try:
-        deadline = time.monotonic() + 6
-        for answered in range(COUNT - late):
-            while len(listener.images) < answered + late:
+
+    def answer_all(ahead, timeout_s):
+        deadline = time.monotonic() + timeout_s
+        for answered in range(COUNT - ahead):
+            while len(listener.images) < answered + ahead:
                 assert time.monotonic() < deadline
                 time.sleep(0.005)
             time.sleep(0.05)
-            assert len(listener.images) == answered + late
+            assert len(listener.images) == answered + ahead
             answers.publish(FaceArray())
         playing.join(20)
         assert len(listener.images) == COUNT
-        (told,) = [line for line in capfd.readouterr().err.splitlines() if "no answer on" in line]
-        assert "'window'" in told
+
+    try:
+        yield answer_all
     finally:
         stop.set()
         playing.join(20)
         listener.close()
         source.close()
+
+
+def test_answered_pace_is_never_more_than_a_few_ahead(ros, video):
+    with answering(video) as answer_all:
+        answer_all(MAX_AHEAD, timeout_s=20)
+
+
+def test_late_answers_hold_up_the_answered_pace_once(ros, video, monkeypatch, capfd):
+    """As those of a smoothing window, which waits for later images."""
+    monkeypatch.setattr(media_source, "ANSWER_TIMEOUT_S", 2.0)
+    with answering(video) as answer_all:
+        answer_all(7, timeout_s=6)
+        (told,) = [line for line in capfd.readouterr().err.splitlines() if "no answer on" in line]
+        assert "'window'" in told
 
 
 def test_more_answers_than_images_allow_no_more_ahead():
