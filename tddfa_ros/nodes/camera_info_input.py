@@ -14,7 +14,7 @@ from sensor_msgs.msg import CameraInfo
 from tddfa_ros.core.calibration import Camera
 from tddfa_ros.core.errors import ConfigError
 from tddfa_ros.nodes.camera_info import camera_of
-from tddfa_ros.nodes.quality_of_service import OVERRIDABLE
+from tddfa_ros.nodes.quality_of_service import OVERRIDABLE, wrong_overrides
 
 # A publisher that is there sends its first message within this time, or it is not waited for.
 FIRST_MESSAGE_WAIT_S = 1.0
@@ -48,16 +48,17 @@ class CameraInfoInput:
         # Asks least of the publisher, and so takes what any offers.
         profile = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         self._waited = False
-        self._subscriptions.append(
-            self._node.create_subscription(
-                CameraInfo,
-                "camera_info",
-                self._keep,
-                profile,
-                callback_group=self._group,
-                qos_overriding_options=OVERRIDABLE,
+        with wrong_overrides("subscription of camera_info"):
+            self._subscriptions.append(
+                self._node.create_subscription(
+                    CameraInfo,
+                    "camera_info",
+                    self._keep,
+                    profile,
+                    callback_group=self._group,
+                    qos_overriding_options=OVERRIDABLE,
+                )
             )
-        )
 
     def stop(self) -> None:
         """End the subscriptions and forget the camera."""

@@ -12,7 +12,12 @@ from rclpy.node import Node
 
 from tddfa_ros.nodes.face_worker import FaceWorker
 from tddfa_ros.nodes.image_input import ImageInput
-from tddfa_ros.nodes.quality_of_service import LOG_INTERVAL_S, OVERRIDABLE, OutputMismatches
+from tddfa_ros.nodes.quality_of_service import (
+    LOG_INTERVAL_S,
+    OVERRIDABLE,
+    OutputMismatches,
+    wrong_overrides,
+)
 
 # Ages beyond these bounds mean that the stamps come from another clock than the node's.
 COMPARABLE_AGES_S = (-1.0, 60.0)
@@ -45,9 +50,10 @@ class FaceDiagnostics:
         self._images = images
         self._worker = worker
         self._outputs = outputs
-        self._publisher = node.create_publisher(
-            DiagnosticArray, "/diagnostics", 10, qos_overriding_options=OVERRIDABLE
-        )
+        with wrong_overrides("publisher of /diagnostics"):
+            self._publisher = node.create_publisher(
+                DiagnosticArray, "/diagnostics", 10, qos_overriding_options=OVERRIDABLE
+            )
         # With use_sim_time the node's own clock stands still without images.
         self._clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = node.create_timer(period_s, self._publish, clock=self._clock)

@@ -40,6 +40,7 @@ from tddfa_ros.nodes.quality_of_service import (
     OutputMismatches,
     own_copy,
     refuse_changes_of_overrides,
+    wrong_overrides,
 )
 from tddfa_ros.nodes.side_service import SideService
 
@@ -136,7 +137,7 @@ class FaceNode(LifecycleNode):
             An override is none.
         """
         profile = own_copy(profile)
-        try:
+        with wrong_overrides(f"publisher of {topic}"):
             return super().create_lifecycle_publisher(
                 message_type,
                 topic,
@@ -145,10 +146,6 @@ class FaceNode(LifecycleNode):
                 event_callbacks=self._mismatches.watch(self.resolve_topic_name(topic), profile),
                 **options,
             )
-        except RuntimeError as error:
-            raise ConfigError(f"publisher of {topic}: {error}") from error
-        except ParameterException as error:
-            raise ConfigError(str(error)) from error
 
     @_logged
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -182,18 +179,24 @@ class FaceNode(LifecycleNode):
         """Subscribe the images and begin to process them."""
         *_, config = self._settings.configs()
         super().on_activate(state)
-        self._worker.start()
-        self._cameras.start()
-        self._images.start()
-        if not self._enabled:
-            self._images.stop()
-        self._diagnostics = FaceDiagnostics(
-            self,
-            self._images,
-            self._worker,
-            self._mismatches,
-            period_s=config.diagnostics_period_s,
-        )
+        try:
+            self._worker.start()
+            self._cameras.start()
+            self._images.start()
+            if not self._enabled:
+                self._images.stop()
+            self._diagnostics = FaceDiagnostics(
+                self,
+                self._images,
+                self._worker,
+                self._mismatches,
+                period_s=config.diagnostics_period_s,
+            )
+        except ConfigError as error:
+            self.get_logger().error(f"cannot activate: {error}")
+            self._end_stream()
+            super().on_deactivate(state)
+            return _FAILURE
         self.get_logger().info(f"waiting for images on {self._images.topic}")
         return _SUCCESS
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
@@ -46,6 +48,27 @@ def refuse_changes_of_overrides(node: Node) -> None:
         return SetParametersResult(successful=True)
 
     node.add_on_set_parameters_callback(refuse)
+
+
+@contextlib.contextmanager
+def wrong_overrides(endpoint: str) -> Iterator[None]:
+    """Turn what rclpy raises for an override of :data:`OVERRIDABLE` that is none into one error.
+
+    Parameters
+    ----------
+    endpoint : what is being made, such as ``publisher of faces``
+
+    Raises
+    ------
+    ConfigError
+        An override is none.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise ConfigError(f"{endpoint}: {error}") from error
+    except ParameterException as error:
+        raise ConfigError(str(error)) from error
 
 
 class SubscriptionQos:

@@ -137,6 +137,7 @@ def test_a_transition_that_is_not_there_is_refused(make_face_node):
     "override",
     [
         ("faces.publisher.depth", "abc"),
+        ("faces.publisher.history", "abc"),
         ("image.subscription.depth", "abc"),
         ("image.subscription.reliability", "abc"),
     ],
@@ -147,6 +148,28 @@ def test_a_wrong_override_fails_each_configure_alike(make_face_node, override):
     for _ in range(2):
         assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
         assert state_of(node) == "unconfigured"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        ("camera_info.subscription.depth", "abc"),
+        ("camera_info.subscription.reliability", "abc"),
+        ("diagnostics.publisher.depth", "abc"),
+        ("diagnostics.publisher.history", "abc"),
+    ],
+)
+def test_a_wrong_override_of_what_comes_later_fails_the_activation(make_face_node, override, capfd):
+    name, value = override
+    node = make_face_node(**{f"qos_overrides./{name}": value})
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    for _ in range(2):
+        assert node.trigger_activate() == TransitionCallbackReturn.FAILURE
+        assert state_of(node) == "inactive"
+    told = capfd.readouterr().err
+    assert "cannot activate" in told and name.split(".")[0] in told and "abc" in told
+    assert "Traceback" not in told
+    assert node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
 
 
 def test_reset_publishes_what_a_window_held_back(make_face_node, astronaut):
