@@ -24,8 +24,8 @@ class MediaSourceConfig(CheckedConfig):
     )
     pace: str = option(
         "time",
-        "time: images go out at their times; answered: as fast as 'faces' answers them, at most a "
-        "few ahead.",
+        "time: images go out at their times; answered: as fast as 'faces' answers them, a few "
+        "ahead (more where smoothing 'window' answers late).",
         choices=("time", "answered"),
     )
     loop: bool = option(False, "Begin again at the end.", runtime=True)
