@@ -128,11 +128,11 @@ class PipelineConfig(CheckedConfig):
         runtime=True,
     )
     mirrored_fits: str = option(
-        "stills",
+        "always",
         "Which faces are also fitted in their mirror image, for the mean of both, which errs and "
-        "trembles less at twice the regressor's time: stills; always; never. No effect if the face "
+        "trembles less at twice the regressor's time: always; stills; never. No effect if the face "
         "model is not symmetric.",
-        choices=("stills", "always", "never"),
+        choices=("always", "stills", "never"),
         runtime=True,
     )
     lost_timeout_s: float = option(

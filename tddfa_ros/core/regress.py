@@ -109,11 +109,11 @@ class Regressor:
     ) -> None:
         spec = self._spec
         if mirror is None:
-            vectors, *rest = self._run(len(batch))
+            vectors, *rest = self._run(len(batch), len(batch))
         else:
             count = len(batch)
             self._crops[count : 2 * count] = self._crops[:count, :, ::-1]
-            both, *rest = self._run(2 * count)
+            both, *rest = self._run(count, 2 * count)
             ratio = (rois[batch, 2] - rois[batch, 0]) / spec.input_size
             vectors = (both[:count] + mirror.undo(both[count:], spec.input_size, ratio)) / 2
             rest = [(values[:count] + values[count:]) / 2 for values in rest]
@@ -126,6 +126,6 @@ class Regressor:
                 if rest:
                     confidences[index] = rest[0][row]
 
-    def _run(self, count: int) -> tuple[np.ndarray, ...]:
-        session = self._few if count < THREADED_BATCH else self._many
-        return session.run({"crops": self._crops[:count]})
+    def _run(self, faces: int, crops: int) -> tuple[np.ndarray, ...]:
+        session = self._few if faces < THREADED_BATCH else self._many
+        return session.run({"crops": self._crops[:crops]})

@@ -31,6 +31,7 @@ UNKNOWN_NODE = "_NODE_NAME_UNKNOWN_"
 OVERRIDABLE = QoSOverridingOptions.with_default_policies()
 """History, depth and reliability, as parameters ``qos_overrides.TOPIC.publisher.POLICY``."""
 
+_MOST_KEPT = 2**31 - 1
 _ENUMS = {"history": HistoryPolicy, "reliability": ReliabilityPolicy}
 
 
@@ -52,7 +53,7 @@ def refuse_changes_of_overrides(node: Node) -> None:
 
 @contextlib.contextmanager
 def wrong_overrides(endpoint: str) -> Iterator[None]:
-    """Turn what rclpy raises for an override of :data:`OVERRIDABLE` that is none into one error.
+    """Turn what rclpy raises where an endpoint cannot be made with its overrides into one error.
 
     Parameters
     ----------
@@ -61,11 +62,11 @@ def wrong_overrides(endpoint: str) -> Iterator[None]:
     Raises
     ------
     ConfigError
-        An override is none.
+        An override is none, or the middleware refuses the endpoint.
     """
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ConfigError(f"{endpoint}: {error}") from error
     except ParameterException as error:
         raise ConfigError(str(error)) from error
@@ -122,8 +123,8 @@ class SubscriptionQos:
 
 def _policy(name: str, policy: str, given: Any) -> Any:
     if policy not in _ENUMS:
-        if given < 1:
-            raise ConfigError(f"{name} is {given}; expected at least 1")
+        if not 1 <= given <= _MOST_KEPT:
+            raise ConfigError(f"{name} is {given}; expected 1 to {_MOST_KEPT}")
         return given
     known = {p.name.lower(): p for p in _ENUMS[policy] if p.name.lower() != "unknown"}
     if given not in known:

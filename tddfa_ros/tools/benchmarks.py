@@ -139,10 +139,13 @@ def _detection(scene: Scene) -> Callable[[], object]:
     return lambda: detector.detect(scene.picture_bgr)
 
 
-def _regression(scene: Scene) -> Callable[[], object]:
-    regressor = Regressor(scene.model_set, threads=scene.config.regressor_threads)
-    rois = scene.face.params.roi_xyxy[None]
-    return lambda: regressor.regress(scene.picture_bgr, rois)
+def _regression(*, mirrored: bool) -> Callable[[Scene], Callable[[], object]]:
+    def make(scene: Scene) -> Callable[[], object]:
+        regressor = Regressor(scene.model_set, threads=scene.config.regressor_threads)
+        rois = scene.face.params.roi_xyxy[None]
+        return lambda: regressor.regress(scene.picture_bgr, rois, mirrored=mirrored)
+
+    return make
 
 
 def _landmarks(scene: Scene) -> Callable[[], object]:
@@ -312,7 +315,8 @@ def _following(count: int) -> Callable[[Scene], Callable[[], object]]:
 
 BENCHMARKS = (
     Benchmark("detection", 6.5, 18.8, _detection),
-    Benchmark("regression, crop to parameters", 0.95, 1.01, _regression),
+    Benchmark("regression, crop to parameters", 0.95, 1.01, _regression(mirrored=False)),
+    Benchmark("regression, with its mirror image", None, None, _regression(mirrored=True)),
     Benchmark("68 landmarks", None, None, _landmarks),
     Benchmark("dense vertices", 0.95, 1.57, _dense),
     Benchmark("dense vertices, shape held", 0.4, 1.57, _dense_held),

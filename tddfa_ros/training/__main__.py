@@ -32,13 +32,7 @@ RECIPES = {
     },
     "small": {
         "regressor": Recipe(
-            examples=60000,
-            batch=64,
-            replay=6000,
-            pool=500,
-            held_out=128,
-            report_seconds=45,
-            network="small",
+            examples=60000, batch=64, replay=6000, pool=500, held_out=128, report_seconds=45
         ),
         "detector": Recipe(
             examples=1600, batch=16, replay=1000, pool=200, held_out=32, report_seconds=20
@@ -142,9 +136,11 @@ def _export(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     loaded = model_set.load(options.set)
     stream, still = (evaluate.Fitter(loaded, still=still) for still in (False, True))
+    single = evaluate.Fitter(loaded, mirrored=False)
     rig = rig_file.load(options.set / embedded.RIG_FILE)
     figures = {
         "synthetic": evaluate.synthetic(stream, rig, options.synthetic),
+        "synthetic_without_mirror": evaluate.synthetic(single, rig, options.synthetic),
         "synthetic_as_stills": evaluate.synthetic(still, rig, options.synthetic),
     }
     if options.photos:

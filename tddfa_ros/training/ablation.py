@@ -224,7 +224,7 @@ def _stability(bench: Bench, net: torch.nn.Module, batch: Batch, seed: int) -> t
 def run(bench: Bench, variant: Variant, steps: int) -> dict[str, float]:
     """Train one variant and measure it."""
     torch.manual_seed(variant.seed)
-    net = RegressorNet(MODEL_SHAPES, EXPRESSIONS, "small").to(memory_format=torch.channels_last)
+    net = RegressorNet(MODEL_SHAPES, EXPRESSIONS).to(memory_format=torch.channels_last)
     trained = LandmarkRegularised(net) if variant.landmark_head else net
     recipe = Recipe()
     if variant.muon:

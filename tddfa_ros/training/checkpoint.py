@@ -47,9 +47,9 @@ def mean_of(paths: Sequence[str | Path]) -> dict[str, Any]:
     for path, each in zip(paths, shapes, strict=True):
         if each != shapes[-1]:
             raise TrainingError(f"{path} is of another network than {paths[-1]}")
-    rounding = [any(v for k, v in each.items() if k.endswith(".rounded")) for each in weights]
-    for path, each in zip(paths, rounding, strict=True):
-        if each != rounding[-1]:
+    quantised = [any(v for k, v in each.items() if k.endswith(".quantised")) for each in weights]
+    for path, each in zip(paths, quantised, strict=True):
+        if each != quantised[-1]:
             raise TrainingError(
                 f"{path} computes with{'' if each else 'out'} rounding and {paths[-1]} "
                 f"with{'out' if each else ''}; take states of the same part of a run"
@@ -62,6 +62,23 @@ def mean_of(paths: Sequence[str | Path]) -> dict[str, Any]:
     }
     # A run that goes on from here begins at the mean.
     return states[-1] | {"average": mean, "net": mean}
+
+
+def restore(module: torch.nn.Module, weights: dict[str, Any], path: str | Path) -> None:
+    """Load a module's weights.
+
+    Raises
+    ------
+    TrainingError
+        They are another network's; `path` says where they come from.
+    """
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise TrainingError(
+            f"{path} is the state of another network, or of another version of it; choose another "
+            "folder"
+        ) from error
 
 
 class Average:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from tddfa_ros.core.model_set import ModelSet
 from tddfa_ros.training import checkpoint, export, face_region
 from tddfa_ros.training import rig as rig_file
 from tddfa_ros.training.crops import CROP
-from tddfa_ros.training.networks import DetectorNet, RegressorNet, size_of
+from tddfa_ros.training.networks import DetectorNet, RegressorNet
 from tddfa_ros.training.rig import MODEL_SHAPES
 from tddfa_ros.training.train_regressor import EXPRESSIONS
 
@@ -43,10 +42,9 @@ def write(
         A network or the rig is missing.
     """
     regressor, regressor_state = _network(
-        Path(run) / "regressor.pt",
-        lambda state: RegressorNet(MODEL_SHAPES, EXPRESSIONS, size_of(state)),
+        Path(run) / "regressor.pt", RegressorNet(MODEL_SHAPES, EXPRESSIONS)
     )
-    detector, detector_state = _network(Path(run) / "detector.pt", lambda _: DetectorNet())
+    detector, detector_state = _network(Path(run) / "detector.pt", DetectorNet())
     face_model = face_region.build(rig_file.load(rig))
     beside = {RIG_FILE: Path(rig).read_bytes()}
     card = Path(out) / CARD_FILE
@@ -88,12 +86,9 @@ def write(
     )
 
 
-def _network(
-    path: Path, made_for: Callable[[dict[str, Any]], torch.nn.Module]
-) -> tuple[Any, dict[str, Any]]:
+def _network(path: Path, net: torch.nn.Module) -> tuple[Any, dict[str, Any]]:
     state = checkpoint.load(path)
     if state is None:
         raise ModelSetError(f"no training state {path}; run `python -m tddfa_ros.training train`")
-    net = made_for(state["average"])
-    net.load_state_dict(state["average"])
+    checkpoint.restore(net, state["average"], path)
     return net.eval(), state

@@ -49,19 +49,20 @@ class Fitter:
 
     Parameters
     ----------
-    still : fit as the pipeline fits stills: several regions, with their mirror images
+    still : fit as the pipeline fits stills: several regions
+    mirrored : fit each region in its mirror image, too, as the pipeline does unless told otherwise
     """
 
-    def __init__(self, model_set: ModelSet, *, still: bool = False) -> None:
+    def __init__(self, model_set: ModelSet, *, still: bool = False, mirrored: bool = True) -> None:
         self._spec = model_set.regressor
-        self._still = still
+        self._still, self._mirrored = still, mirrored
         self.detector = Detector(model_set, threads=1)
         self._regressor = Regressor(model_set, threads=1)
         self.model = MorphableModel(model_set.face_model)
 
     def fit(self, image: np.ndarray, roi: np.ndarray) -> tuple[MorphableParams, np.ndarray]:
         """Parameters, and landmarks (68, 3) in the image, from one region."""
-        regress = partial(self._regressor.regress, image, mirrored=self._still)
+        regress = partial(self._regressor.regress, image, mirrored=self._mirrored)
         if self._still:
             (params,), _ = fit_still(regress, roi[None], self._spec)
         else:

@@ -60,7 +60,7 @@ class CameraRegressor(nn.Module):
         net = copy.deepcopy(net)
         coefficients = net.shapes + net.expressions
         self.sizes = [3, 3, 1, 2, coefficients, 1]
-        self.rounds = quantise.begun(net)
+        self.quantised = quantise.begun(net)
         self.body, self.head = integer_graph.folded(net.body), net.head
         with torch.no_grad():
             self.body[0].weight /= PIXEL_DEVIATION
@@ -85,7 +85,7 @@ class CameraRegressor(nn.Module):
     def forward(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Crops -> params (b, 12 + coefficients), confidence (b,)."""
         pixels = crops.permute(0, 3, 1, 2).float() - CROP_PIXEL_MIDDLE
-        if self.rounds:  # To the integers that they are: the convolution takes no others.
+        if self.quantised:  # To the integers that they are: the convolution takes no others.
             pixels = torch.fake_quantize_per_tensor_affine(pixels, 1.0, 128, 0, 255)
         features = self.body(pixels).flatten(1)
         parts = torch.split(self.head(features), self.sizes, dim=1)

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from tddfa_ros.training.networks import Residual
-from tddfa_ros.training.quantise import WEIGHT_LIMIT, RoundedConv2d
+from tddfa_ros.training.quantise import WEIGHT_LIMIT, QuantisedConv2d
 
 
 def folded(body: nn.Module) -> nn.Module:
@@ -33,7 +33,8 @@ def folded(body: nn.Module) -> nn.Module:
 
 
 def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
-    weight = conv.rounded_weight() if isinstance(conv, RoundedConv2d) else conv.weight
+    assert conv.bias is None and conv.groups == 1 and conv.dilation == (1, 1)
+    weight = conv.quantised_weight() if isinstance(conv, QuantisedConv2d) else conv.weight
     weight, bias = fuse_conv_bn_weights(
         weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
     )
@@ -65,12 +66,15 @@ def with_integers(model: onnx.ModelProto) -> onnx.ModelProto:
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         if node.op_type == "Conv":
-            step_in = constants[made_by[node.input[0]].input[1]]
-            weight, bias = (constants[name] for name in node.input[1:])
-            steps = (np.abs(weight).max(axis=(1, 2, 3)) / WEIGHT_LIMIT).clip(1e-20)
-            integers = np.rint(weight / steps[:, None, None, None]).astype(np.int8)
-            sums = np.rint(bias / (steps * step_in)).clip(-(2**31), 2**31 - 1).astype(np.int32)
-            for k, (values, scale) in enumerate(((integers, steps), (sums, steps * step_in)), 1):
+            input_scale = float(constants[made_by[node.input[0]].input[1]])
+            weight, bias = (constants[name].astype(np.float64) for name in node.input[1:])
+            scales = np.abs(weight).max(axis=(1, 2, 3)) / WEIGHT_LIMIT
+            # A bias counts in products of both scales: none may be so small that it overflows.
+            scales = np.maximum(scales, np.abs(bias) / (input_scale * 2.0**30)).clip(1e-20)
+            weights = np.rint(weight / scales[:, None, None, None]).astype(np.int8)
+            biases = np.rint(bias / (scales * input_scale)).astype(np.int32)
+            integers = ((weights, scales), (biases, scales * input_scale))
+            for k, (values, scale) in enumerate(integers, 1):
                 nodes.append(_dequantised(graph, f"{node.output[0]}_{k}", values, scale))
                 node.input[k] = nodes[-1].output[0]
         nodes.append(node)

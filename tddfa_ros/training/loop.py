@@ -40,8 +40,8 @@ class Recipe:
     replay : examples kept
     reuse : most times that an example is used, on average
     pool : rendered people that a worker keeps
-    network : size of the regressor, one of :data:`networks.SIZES`
-    rounded_share : last share of the run, in which the regressor computes with rounded numbers
+    quantised_share : last share of the run, in which the regressor's training is
+        quantisation-aware
     held_out : examples for validation, of people that are never trained on
     report_seconds : between lines of the curves, each with a state on disk
     """
@@ -57,8 +57,7 @@ class Recipe:
     replay: int = 20000
     reuse: float = 4.0
     pool: int = 2500
-    network: str = "full"
-    rounded_share: float = 0.15
+    quantised_share: float = 0.15
     held_out: int = 512
     seed: int = 0
     device: str = "cpu"
@@ -70,6 +69,8 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not 0 < value < np.inf:
                 raise TrainingError(f"{name} is {value}: a run's length is above 0")
+        if not 0 <= self.quantised_share <= 1:
+            raise TrainingError(f"quantised_share is {self.quantised_share}; expected 0 to 1")
         if self.processes < 1:
             raise TrainingError(f"processes is {self.processes}: one at least trains")
 
@@ -173,7 +174,7 @@ class Training(ABC):
         state = checkpoint.load(self.state_path)
         if state is None:
             return
-        self.net.load_state_dict(state["net"])
+        checkpoint.restore(self.net, state["net"], self.state_path)
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.average = checkpoint.Average(self.net, state["average"])

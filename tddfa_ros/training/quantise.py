@@ -1,8 +1,7 @@
-"""Quantisation-aware training: the last part of a run sees what 8-bit integers will make of it.
+"""Quantisation-aware training: the last part of a run computes as 8-bit integers will, nearly.
 
-The exported network computes in 8-bit integers, which takes half the time of floating point. Its
-sums are exact, so they are the same on every machine. Weights have 7 bits: without the VNNI
-instructions a processor adds pairs of products in 16 bits, and 2 x 255 x 63 is the most that fits.
+Integer sums are exact, and faster than floating point. Weights have 7 bits: processors without the
+VNNI instructions add two products in 16 bits, and 2 x 255 x 63 fits.
 
 Gradients pass a rounding as if it were not there ("straight-through", Bengio et al., 2013), and are
 zero where a value lies beyond the range (Jacob et al., "Quantization and training of neural
@@ -19,16 +18,18 @@ from torch import nn
 
 ACTIVATION_LEVELS = 255
 WEIGHT_LIMIT = 63
-RANGES = (".step", ".rounded")
-"""Endings of the names of what :func:`begin` sets in a network's state."""
+STATE_ENDINGS = (".scale", ".quantised")
+"""Of the names of what :func:`begin` and :func:`end` set in a network's state."""
 _RANGE_SHARE = 0.9999
 """Of an activation's values that its range holds: a few far ones would make all others coarse."""
+_LEAST_RANGE = 0.05
+"""So that a residual branch that is still shut can open."""
 _QUANTILE_VALUES = 2_000_000
 """As many suffice to measure a range."""
 
 
-class Rounding(nn.Module):
-    """Rounds activations to 256 values, once :func:`begin` has measured their range.
+class FakeQuantise(nn.Module):
+    """Rounds activations to 256 values from :func:`begin` on.
 
     Parameters
     ----------
@@ -37,79 +38,81 @@ class Rounding(nn.Module):
 
     def __init__(self, *, signed: bool = False) -> None:
         super().__init__()
-        self.zero = (ACTIVATION_LEVELS + 1) // 2 if signed else 0
-        self.register_buffer("step", torch.zeros(()))
+        self.zero_point = (ACTIVATION_LEVELS + 1) // 2 if signed else 0
+        self.register_buffer("scale", torch.zeros(()))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The nearest values that the integers have; `x` itself before :func:`begin`."""
-        step = float(self.step)
-        if not step:
+        scale = float(self.scale)
+        if not scale:
             return x
         if x.dtype != torch.float32:
             return self(x.float()).to(x.dtype)
-        return torch.fake_quantize_per_tensor_affine(x, step, self.zero, 0, ACTIVATION_LEVELS)
+        return torch.fake_quantize_per_tensor_affine(
+            x, scale, self.zero_point, 0, ACTIVATION_LEVELS
+        )
 
-    def fit(self, x: torch.Tensor) -> None:
-        """Measure the range of these values."""
+    def observe(self, x: torch.Tensor) -> None:
+        """Take the range that these values have."""
         values = x.detach().float().abs().flatten()
         values = values[:: 1 + len(values) // _QUANTILE_VALUES]
-        limit = torch.quantile(values, _RANGE_SHARE).clamp(min=1e-6)
-        self.step.copy_(limit / (ACTIVATION_LEVELS - self.zero))
+        limit = torch.quantile(values, _RANGE_SHARE).clamp(min=_LEAST_RANGE)
+        self.scale.copy_(limit / (ACTIVATION_LEVELS - self.zero_point))
 
 
-class RoundedReLU(nn.Module):
-    """ReLU, then :class:`Rounding`."""
+class QuantisedReLU(nn.Module):
+    """ReLU, then :class:`FakeQuantise`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.rounding = Rounding()
+        self.fake_quantise = FakeQuantise()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The same shape."""
-        return self.rounding(torch.relu(x))
+        return self.fake_quantise(torch.relu(x))
 
 
-class RoundedConv2d(nn.Conv2d):
-    """Convolution whose weights are rounded, each output channel on its own scale."""
+class QuantisedConv2d(nn.Conv2d):
+    """Convolution whose weights are rounded from :func:`begin` on, per output channel."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.register_buffer("rounded", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("quantised", torch.zeros((), dtype=torch.bool))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """As a plain convolution does."""
-        return self._conv_forward(x, self.rounded_weight(), self.bias)
+        return self._conv_forward(x, self.quantised_weight(), self.bias)
 
-    def rounded_weight(self) -> torch.Tensor:
+    def quantised_weight(self) -> torch.Tensor:
         """The weights to compute with: (out, in, h, w)."""
-        if not self.rounded:
+        if not self.quantised:
             return self.weight
-        steps = weight_steps(self.weight.detach())
-        zeros = torch.zeros_like(steps, dtype=torch.int32)
+        scales = weight_scales(self.weight.detach())
+        zero_points = torch.zeros_like(scales, dtype=torch.int32)
         return torch.fake_quantize_per_channel_affine(
-            self.weight, steps, zeros, 0, -WEIGHT_LIMIT, WEIGHT_LIMIT
+            self.weight, scales, zero_points, 0, -WEIGHT_LIMIT, WEIGHT_LIMIT
         )
 
 
-def weight_steps(weight: torch.Tensor) -> torch.Tensor:
-    """(out,) distance between the values of each output channel."""
+def weight_scales(weight: torch.Tensor) -> torch.Tensor:
+    """(out,) distance between two values of each output channel."""
     return weight.abs().amax(dim=(1, 2, 3)).clamp(min=1e-12) / WEIGHT_LIMIT
 
 
 def begin(
     net: nn.Module, crops: torch.Tensor, agree: Callable[[float], float] = lambda value: value
 ) -> None:
-    """Round from now on, in ranges that these crops have.
+    """Round from now on, in the ranges that these crops have.
 
     Parameters
     ----------
-    net : with :class:`Rounding` in it
+    net : with :class:`FakeQuantise` in it
     crops : its input
     agree : the value of all processes for one's own, for those that train together
     """
-    places = [module for module in net.modules() if isinstance(module, Rounding)]
+    places = [module for module in net.modules() if isinstance(module, FakeQuantise)]
     hooks = [
-        place.register_forward_pre_hook(lambda module, inputs: module.fit(inputs[0]))
+        place.register_forward_pre_hook(lambda module, inputs: module.observe(inputs[0]))
         for place in places
     ]
     was_training = net.training
@@ -119,12 +122,24 @@ def begin(
     for hook in hooks:
         hook.remove()
     for place in places:
-        place.step.fill_(agree(float(place.step)))
+        place.scale.fill_(agree(float(place.scale)))
+    _round_weights(net, True)
+
+
+def end(net: nn.Module) -> None:
+    """Compute in floating point again, as a run does that goes on after its end."""
     for module in net.modules():
-        if isinstance(module, RoundedConv2d):
-            module.rounded.fill_(True)
+        if isinstance(module, FakeQuantise):
+            module.scale.zero_()
+    _round_weights(net, False)
+
+
+def _round_weights(net: nn.Module, yes: bool) -> None:
+    for module in net.modules():
+        if isinstance(module, QuantisedConv2d):
+            module.quantised.fill_(yes)
 
 
 def begun(net: nn.Module) -> bool:
     """Whether it rounds."""
-    return any(bool(m.rounded) for m in net.modules() if isinstance(m, RoundedConv2d))
+    return any(bool(m.quantised) for m in net.modules() if isinstance(m, QuantisedConv2d))

@@ -23,7 +23,7 @@ from tddfa_ros.training.sight import spread_points
 EXPRESSIONS = len(expressions.REGRESSED)
 POSE_WEIGHT = 0.5
 """Of the points' distance with the true coefficients."""
-STABILITY_WEIGHT, CLIP_SHARE = 1.5, 0.25
+STABILITY_WEIGHT, CLIP_SHARE = 3.0, 0.25
 """Of the stability loss, and of the crops that become clips of two images for it."""
 _SHOWN = ("jaw_open", "blink_left")
 
@@ -36,7 +36,7 @@ class RegressorTraining(Training):
 
     def make_net(self) -> torch.nn.Module:
         """The network at its start."""
-        return RegressorNet(MODEL_SHAPES, EXPRESSIONS, self.recipe.network)
+        return RegressorNet(MODEL_SHAPES, EXPRESSIONS)
 
     def prepare(self) -> None:
         """Load the face model at the points and make the held-out crops."""
@@ -55,10 +55,15 @@ class RegressorTraining(Training):
             yield arrays_of(source.batch(32))
 
     def before_step(self, share: float, batch: dict[str, torch.Tensor]) -> None:
-        """Begin to round, as the exported network does, in the last share of the run."""
-        if share >= 1 - self.recipe.rounded_share and not quantise.begun(self.net):
+        """Round, as the exported network does, in the last share of the run."""
+        due = share >= 1 - self.recipe.quantised_share
+        if due == quantise.begun(self.net):
+            return
+        if due:
             quantise.begin(self.net, batch["crops"].to(self.device), self.group.agree)
-            self.average.take_over(self.net, quantise.RANGES)
+        else:
+            quantise.end(self.net)
+        self.average.take_over(self.net, quantise.STATE_ENDINGS)
 
     def losses(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """Total, landmark error in percent, closure, expression, face and stability loss."""

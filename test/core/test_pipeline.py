@@ -324,7 +324,7 @@ def test_the_setting_says_which_faces_are_fitted_in_the_mirror_too(repository, a
 
 def test_mirrored_fits_change_while_running(repository, astronaut):
     embedded = model_sets.load(repository / "models" / "embedded")
-    pipeline = FacePipeline(embedded, PipelineConfig())
+    pipeline = FacePipeline(embedded, PipelineConfig(mirrored_fits="stills"))
     once = pipeline.process(astronaut, 0).faces[0].params
     pipeline.configure(PipelineConfig(mirrored_fits="always"))
     again = pipeline.process(astronaut, 40_000_000).faces[0].params

@@ -139,6 +139,7 @@ def test_a_transition_that_is_not_there_is_refused(make_face_node):
         ("faces.publisher.depth", "abc"),
         ("faces.publisher.history", "abc"),
         ("image.subscription.depth", "abc"),
+        ("image.subscription.depth", 10**12),
         ("image.subscription.reliability", "abc"),
     ],
 )
@@ -154,6 +155,7 @@ def test_a_wrong_override_fails_each_configure_alike(make_face_node, override):
     "override",
     [
         ("camera_info.subscription.depth", "abc"),
+        ("camera_info.subscription.depth", 10**12),
         ("camera_info.subscription.reliability", "abc"),
         ("diagnostics.publisher.depth", "abc"),
         ("diagnostics.publisher.history", "abc"),
@@ -167,7 +169,7 @@ def test_a_wrong_override_of_what_comes_later_fails_the_activation(make_face_nod
         assert node.trigger_activate() == TransitionCallbackReturn.FAILURE
         assert state_of(node) == "inactive"
     told = capfd.readouterr().err
-    assert "cannot activate" in told and name.split(".")[0] in told and "abc" in told
+    assert "cannot activate" in told and name.split(".")[0] in told
     assert "Traceback" not in told
     assert node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
 

@@ -132,7 +132,7 @@ def test_crops_without_a_face_teach_only_the_confidence(rig, points, rng):
 
 
 def test_network_starts_at_the_mean_face_looking_ahead():
-    net = RegressorNet(SHAPES, EXPRESSIONS, "small").eval()
+    net = RegressorNet(SHAPES, EXPRESSIONS).eval()
     crops = torch.randint(0, 256, (3, CROP, CROP, 3), dtype=torch.uint8)
     outputs = net(crops)
     assert outputs.shape == (3, POSE_OUTPUTS + SHAPES + EXPRESSIONS + 1)
@@ -143,7 +143,7 @@ def test_network_starts_at_the_mean_face_looking_ahead():
 
 
 def test_landmark_head_trains_the_shared_features_and_is_not_exported():
-    net = RegressorNet(SHAPES, EXPRESSIONS, "small")
+    net = RegressorNet(SHAPES, EXPRESSIONS)
     whole = LandmarkRegularised(net).eval()
     crops = torch.randint(0, 256, (2, CROP, CROP, 3), dtype=torch.uint8)
     outputs, landmarks = whole(crops)

@@ -45,7 +45,7 @@ def test_finds_the_filter_that_made_the_pictures():
 
 
 def test_every_weight_has_one_optimizer_and_the_first_convolution_adamw():
-    net = RegressorNet(40, 16, "small")
+    net = RegressorNet(40, 16)
     adam, muon = optimizers_of(net, Recipe())
     ids = [id(w) for o in (adam, muon) for g in o.param_groups for w in g["params"]]
     assert sorted(ids) == sorted(id(w) for w in net.parameters())

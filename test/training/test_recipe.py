@@ -1,6 +1,7 @@
 """The small recipe end to end: rig to trained networks to a model set that fits faces."""
 
 import contextlib
+import dataclasses
 import json
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
 from tddfa_ros.core import model_set  # noqa: E402
-from tddfa_ros.training import evaluate, loop, quantise, train_regressor  # noqa: E402
+from tddfa_ros.training import checkpoint, evaluate, loop, quantise, train_regressor  # noqa: E402
 from tddfa_ros.training.__main__ import RECIPES, main  # noqa: E402
 from tddfa_ros.training.fitting import decode  # noqa: E402
 
@@ -61,14 +62,13 @@ def test_a_short_run_trains_rounds_and_resumes(rig_path, tmp_path):
         pool=70,
         held_out=16,
         report_seconds=1,
-        network="small",
-        rounded_share=0.5,
+        quantised_share=0.5,
     )
     first = train_regressor.RegressorTraining(rig_path, tmp_path, recipe)
     assert not quantise.begun(first.net)
     first.run()
     assert quantise.begun(first.net)
-    ranges = {k: v for k, v in first.net.state_dict().items() if k.endswith(quantise.RANGES)}
+    ranges = {k: v for k, v in first.net.state_dict().items() if k.endswith(quantise.STATE_ENDINGS)}
     assert all(torch.equal(first.average.state[name], value) for name, value in ranges.items())
     again = train_regressor.RegressorTraining(rig_path, tmp_path, recipe)
     assert again.seen == first.seen > 0
@@ -76,6 +76,14 @@ def test_a_short_run_trains_rounds_and_resumes(rig_path, tmp_path):
         torch.equal(a, b)
         for a, b in zip(first.net.parameters(), again.net.parameters(), strict=True)
     )
+    longer = dataclasses.replace(recipe, examples=160)
+    further = train_regressor.RegressorTraining(rig_path, tmp_path, longer)
+    assert quantise.begun(further.net)
+    further.before_step(0.4, {})
+    assert not quantise.begun(further.net)
+    assert not any(v.any() for k, v in further.average.state.items() if k.endswith(".scale"))
+    further.run()
+    assert further.seen == 160 and quantise.begun(further.net)
 
 
 @pytest.mark.timeout(300)
@@ -90,6 +98,17 @@ def test_the_command_trains_in_two_processes(rig_path, tmp_path):
     )
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout)["seen"] == 1024
+    state = checkpoint.load(tmp_path / "regressor.pt")
+    for part in ("net", "average"):
+        assert all(v.all() for k, v in state[part].items() if k.endswith(quantise.STATE_ENDINGS))
+
+
+def test_a_state_of_another_network_is_told(rig_path, tmp_path, capsys):
+    checkpoint.save(
+        tmp_path / "regressor.pt", {"net": {"weight": torch.zeros(3)}, "optimizers": []}
+    )
+    assert main(["train", "regressor", "--rig", str(rig_path), "--run", str(tmp_path)]) == 1
+    assert "regressor.pt is the state of another network" in capsys.readouterr().err
 
 
 def children_of(pid):
