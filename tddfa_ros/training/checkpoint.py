@@ -96,12 +96,6 @@ class Average:
         own = module.state_dict()
         self.state = {k: (state[k].to(v) if state else v.detach().clone()) for k, v in own.items()}
 
-    def take_over(self, module: torch.nn.Module, endings: tuple[str, ...]) -> None:
-        """Copy what has just been set, by the endings of its names, instead of nearing it."""
-        for name, value in module.state_dict().items():
-            if name.endswith(endings):
-                self.state[name].copy_(value)
-
     @torch.no_grad()
     def update(self, module: torch.nn.Module) -> None:
         """Take one step towards the module's present state."""

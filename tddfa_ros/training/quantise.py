@@ -10,7 +10,6 @@ networks for efficient integer-arithmetic-only inference", 2018).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,8 +17,6 @@ from torch import nn
 
 ACTIVATION_LEVELS = 255
 WEIGHT_LIMIT = 63
-STATE_ENDINGS = (".scale", ".quantised")
-"""Of the names of what :func:`begin` and :func:`end` set in a network's state."""
 _RANGE_SHARE = 0.9999
 """Of an activation's values that its range holds: a few far ones would make all others coarse."""
 _LEAST_RANGE = 0.05
@@ -99,16 +96,13 @@ def weight_scales(weight: torch.Tensor) -> torch.Tensor:
     return weight.abs().amax(dim=(1, 2, 3)).clamp(min=1e-12) / WEIGHT_LIMIT
 
 
-def begin(
-    net: nn.Module, crops: torch.Tensor, agree: Callable[[float], float] = lambda value: value
-) -> None:
+def begin(net: nn.Module, crops: torch.Tensor) -> None:
     """Round from now on, in the ranges that these crops have.
 
     Parameters
     ----------
     net : with :class:`FakeQuantise` in it
     crops : its input
-    agree : the value of all processes for one's own, for those that train together
     """
     places = [module for module in net.modules() if isinstance(module, FakeQuantise)]
     hooks = [
@@ -121,8 +115,6 @@ def begin(
     net.train(was_training)
     for hook in hooks:
         hook.remove()
-    for place in places:
-        place.scale.fill_(agree(float(place.scale)))
     _round_weights(net, True)
 
 

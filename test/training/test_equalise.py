@@ -1,0 +1,90 @@
+"""Channels on other scales: the same network, better rounded."""
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs PyTorch")
+
+from tddfa_ros.training import quantise  # noqa: E402
+from tddfa_ros.training.equalise import equalise, streams  # noqa: E402
+from tddfa_ros.training.networks import RegressorNet  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def crops():
+    torch.manual_seed(3)
+    coarse = 255 * torch.rand(24, 3, 9, 9)
+    fine = torch.nn.functional.interpolate(coarse, size=(120, 120), mode="bilinear")
+    return fine.permute(0, 2, 3, 1).round().to(torch.uint8).contiguous()
+
+
+@pytest.fixture
+def net(crops):
+    """A network whose channels have ranges up to 400 times apart, as trained ones do."""
+    torch.manual_seed(4)
+    net = RegressorNet(40, 16)
+    for name, value in net.named_parameters():
+        if name.endswith("norm.weight"):
+            torch.nn.init.uniform_(value, 0.5, 1.5)
+    torch.nn.init.normal_(net.head.weight, 0, 0.02)
+    with torch.no_grad():
+        for stream in streams(net):
+            channels = len(stream.writers[0].weight)
+            factors = torch.exp(torch.empty(channels).uniform_(-3, 3))
+            for norm in stream.writers:
+                norm.weight *= factors
+                norm.bias *= factors
+    for _ in range(60):
+        net(crops)
+    return net.eval()
+
+
+def outputs(net, crops):
+    with torch.no_grad():
+        return net(crops)
+
+
+def test_every_rounding_and_every_layer_belongs_to_one_stream(net):
+    found = streams(net)
+    for kind, name in ((quantise.FakeQuantise, "places"), (torch.nn.BatchNorm2d, "writers")):
+        of_streams = [m for stream in found for m in getattr(stream, name)]
+        assert len({id(m) for m in of_streams}) == len(of_streams)
+        assert {id(m) for m in of_streams} == {id(m) for m in net.modules() if isinstance(m, kind)}
+    readers = {id(m) for stream in found for m in stream.readers}
+    weights = (torch.nn.Conv2d, torch.nn.Linear)
+    all_but_the_first = [m for m in net.modules() if isinstance(m, weights)][1:]
+    assert readers == {id(m) for m in all_but_the_first}
+
+
+def test_the_network_computes_the_same(net, crops):
+    before = outputs(net, crops)
+    weights = net.body[3][0].weight.detach().clone()
+    net.train()
+    equalise(net, crops)
+    assert net.training
+    torch.testing.assert_close(outputs(net.eval(), crops), before, rtol=1e-3, atol=1e-4)
+    assert not torch.equal(net.body[3][0].weight, weights)
+
+
+def test_ranges_come_nearer_and_rounding_changes_less(net, crops):
+    exact = outputs(net, crops)
+
+    def spread_and_error():
+        spreads = []
+        for stream in streams(net):
+            seen = []
+            hook = stream.places[0].register_forward_pre_hook(
+                lambda m, inputs, seen=seen: seen.append(inputs[0].abs().amax(dim=(0, 2, 3)))
+            )
+            outputs(net, crops)
+            hook.remove()
+            spreads.append(seen[0].clamp(min=1e-3).log().std())
+        quantise.begin(net, crops)
+        error = (outputs(net, crops) - exact).std()
+        quantise.end(net)
+        return torch.stack(spreads), error
+
+    spread, error = spread_and_error()
+    equalise(net, crops)
+    spread_after, error_after = spread_and_error()
+    assert (spread_after < 0.8 * spread).all()
+    assert error_after < 0.95 * error
