@@ -17,8 +17,9 @@ from torch import nn
 
 ACTIVATION_LEVELS = 255
 WEIGHT_LIMIT = 63
-_RANGE_SHARE = 0.9999
-"""Of an activation's values that its range holds: a few far ones would make all others coarse."""
+_RANGE_SHARES = (0.9999, 0.997, 0.999, 0.9998, 0.99997, 0.99999)
+"""Of an activation's values that its range may hold, the first one to begin with: a few far ones
+make all others coarse, and may matter or not."""
 _LEAST_RANGE = 0.05
 """So that a residual branch that is still shut can open."""
 _QUANTILE_VALUES = 2_000_000
@@ -49,12 +50,12 @@ class FakeQuantise(nn.Module):
             x, scale, self.zero_point, 0, ACTIVATION_LEVELS
         )
 
-    def observe(self, x: torch.Tensor) -> None:
-        """Take the range that these values have."""
+    def scales_for(self, x: torch.Tensor) -> torch.Tensor:
+        """Scales with which the shares :data:`_RANGE_SHARES` of these values lie in range."""
         values = x.detach().float().abs().flatten()
         values = values[:: 1 + len(values) // _QUANTILE_VALUES]
-        limit = torch.quantile(values, _RANGE_SHARE).clamp(min=_LEAST_RANGE)
-        self.scale.copy_(limit / (ACTIVATION_LEVELS - self.zero_point))
+        limits = torch.quantile(values, values.new_tensor(_RANGE_SHARES)).clamp(min=_LEAST_RANGE)
+        return limits / (ACTIVATION_LEVELS - self.zero_point)
 
 
 class QuantisedReLU(nn.Module):
@@ -96,25 +97,38 @@ def weight_scales(weight: torch.Tensor) -> torch.Tensor:
     return weight.abs().amax(dim=(1, 2, 3)).clamp(min=1e-12) / WEIGHT_LIMIT
 
 
+@torch.no_grad()
 def begin(net: nn.Module, crops: torch.Tensor) -> None:
-    """Round from now on, in the ranges that these crops have.
+    """Round from now on, in ranges in which these crops' outputs change least.
+
+    The ranges are sought one after the other, on the way through the network.
 
     Parameters
     ----------
-    net : with :class:`FakeQuantise` in it
-    crops : its input
+    net : with :class:`FakeQuantise` in it, none of which rounds yet
+    crops : its input, several
     """
+    was_training = net.training
+    exact = net.eval()(crops)
+    deviation = exact.std(dim=0) + 1e-6
     places = [module for module in net.modules() if isinstance(module, FakeQuantise)]
+    scales: list[torch.Tensor] = []
     hooks = [
-        place.register_forward_pre_hook(lambda module, inputs: module.observe(inputs[0]))
+        place.register_forward_pre_hook(lambda m, inputs: scales.append(m.scales_for(inputs[0])))
         for place in places
     ]
-    was_training = net.training
-    with torch.no_grad():
-        net.eval()(crops)
-    net.train(was_training)
+    net(crops)
     for hook in hooks:
         hook.remove()
+    for place, (first, *_) in zip(places, scales, strict=True):
+        place.scale.copy_(first)
+    for place, choices in zip(places, scales, strict=True):
+        changes = []
+        for choice in choices:
+            place.scale.copy_(choice)
+            changes.append(((net(crops) - exact) / deviation).square().mean())
+        place.scale.copy_(choices[torch.stack(changes).argmin()])
+    net.train(was_training)
     _round_weights(net, True)
 
 
