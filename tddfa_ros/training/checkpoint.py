@@ -34,7 +34,7 @@ def mean_of(paths: Sequence[str | Path]) -> dict[str, Any]:
     Raises
     ------
     TrainingError
-        A state is missing, or they are not of one network, or only some round (:mod:`quantise`).
+        A state is missing, or they are not of one network.
     """
     states = []
     for path in paths:
@@ -47,13 +47,6 @@ def mean_of(paths: Sequence[str | Path]) -> dict[str, Any]:
     for path, each in zip(paths, shapes, strict=True):
         if each != shapes[-1]:
             raise TrainingError(f"{path} is of another network than {paths[-1]}")
-    quantised = [any(v for k, v in each.items() if k.endswith(".quantised")) for each in weights]
-    for path, each in zip(paths, quantised, strict=True):
-        if each != quantised[-1]:
-            raise TrainingError(
-                f"{path} computes with{'' if each else 'out'} rounding and {paths[-1]} "
-                f"with{'out' if each else ''}; take states of the same part of a run"
-            )
     mean = {
         name: torch.stack([each[name] for each in weights]).mean(dim=0)
         if value.is_floating_point()

@@ -10,9 +10,10 @@ import torch
 from tddfa_ros.core.errors import ModelSetError
 from tddfa_ros.core.model_description import DetectorSpec, RegressorSpec
 from tddfa_ros.core.model_set import ModelSet
-from tddfa_ros.training import checkpoint, export, face_region
+from tddfa_ros.training import checkpoint, export, face_region, quantise
 from tddfa_ros.training import rig as rig_file
-from tddfa_ros.training.crops import CROP
+from tddfa_ros.training.crops import CROP, CropSource
+from tddfa_ros.training.equalise import equalise
 from tddfa_ros.training.networks import DetectorNet, RegressorNet
 from tddfa_ros.training.rig import MODEL_SHAPES
 from tddfa_ros.training.train_regressor import EXPRESSIONS
@@ -23,10 +24,16 @@ CARD_FILE = "MODEL_CARD.md"
 BOX_SCALE, BOX_SHIFT_DOWN = 1.236, 0.105
 """The region around a box that equals, in the mean over poses of the rig, that of the landmarks."""
 SCORE_THRESHOLD = 0.4
+_CALIBRATION_SEED = 2**40 + 8
 
 
 def write(
-    run: str | Path, rig: str | Path, out: str | Path, *, score_threshold: float = SCORE_THRESHOLD
+    run: str | Path,
+    rig: str | Path,
+    out: str | Path,
+    *,
+    score_threshold: float = SCORE_THRESHOLD,
+    calibration_crops: int = 128,
 ) -> ModelSet:
     """Write the set of the averaged networks of a run.
 
@@ -35,6 +42,7 @@ def write(
     run : folder with ``regressor.pt`` and ``detector.pt``
     rig : the rig that they were trained on
     out : folder of the set; a model card in it is kept
+    calibration_crops : for the ranges in which the regressor's activations are rounded
 
     Raises
     ------
@@ -45,7 +53,12 @@ def write(
         Path(run) / "regressor.pt", RegressorNet(MODEL_SHAPES, EXPRESSIONS)
     )
     detector, detector_state = _network(Path(run) / "detector.pt", DetectorNet())
-    face_model = face_region.build(rig_file.load(rig))
+    head = rig_file.load(rig)
+    crops = CropSource(head, EXPRESSIONS, seed=_CALIBRATION_SEED, pool=calibration_crops)
+    calibration = torch.from_numpy(crops.batch(calibration_crops).crops)
+    equalise(regressor, calibration)
+    quantise.calibrate(regressor, calibration)
+    face_model = face_region.build(head)
     beside = {RIG_FILE: Path(rig).read_bytes()}
     card = Path(out) / CARD_FILE
     if card.exists():

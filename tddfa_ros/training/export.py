@@ -60,7 +60,7 @@ class CameraRegressor(nn.Module):
         net = copy.deepcopy(net)
         coefficients = net.shapes + net.expressions
         self.sizes = [3, 3, 1, 2, coefficients, 1]
-        self.quantised = quantise.begun(net)
+        self.quantised = quantise.is_quantised(net)
         self.body, self.head = integer_graph.folded(net.body), net.head
         with torch.no_grad():
             self.body[0].weight /= PIXEL_DEVIATION
@@ -119,7 +119,7 @@ class BoxDetector(nn.Module):
 def regressor_onnx(net: RegressorNet) -> bytes:
     """ONNX model: ``crops`` (n, size, size, 3) uint8 -> ``params``, ``confidence``.
 
-    It computes in integers if the network was trained with rounding, see :mod:`quantise`.
+    It computes in integers if the network rounds, see :mod:`quantise`.
     """
     data = _onnx(
         CameraRegressor(net),
@@ -128,7 +128,7 @@ def regressor_onnx(net: RegressorNet) -> bytes:
         {"params": {0: "n"}, "confidence": {0: "n"}},
         {"crops": {0: "n"}},
     )
-    if not quantise.begun(net):
+    if not quantise.is_quantised(net):
         return data
     return integer_graph.with_integers(onnx.load_from_string(data)).SerializeToString()
 

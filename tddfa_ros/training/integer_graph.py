@@ -1,4 +1,4 @@
-"""From a network trained with rounding to an ONNX graph that computes in 8-bit integers.
+"""From a network that rounds to an ONNX graph that computes in 8-bit integers.
 
 The graph is in the form that ONNX Runtime documents for quantised networks: each convolution stands
 between DequantizeLinear and QuantizeLinear, and becomes one operator on integers when it is loaded.

@@ -40,8 +40,6 @@ class Recipe:
     replay : examples kept
     reuse : most times that an example is used, on average
     pool : rendered people that a worker keeps
-    quantised_share : last share of the run, in which the regressor's training is
-        quantisation-aware
     held_out : examples for validation, of people that are never trained on
     report_seconds : between lines of the curves, each with a state on disk
     """
@@ -57,7 +55,6 @@ class Recipe:
     replay: int = 20000
     reuse: float = 4.0
     pool: int = 2500
-    quantised_share: float = 0.15
     held_out: int = 512
     seed: int = 0
     device: str = "cpu"
@@ -69,8 +66,6 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not 0 < value < np.inf:
                 raise TrainingError(f"{name} is {value}: a run's length is above 0")
-        if not 0 <= self.quantised_share <= 1:
-            raise TrainingError(f"quantised_share is {self.quantised_share}; expected 0 to 1")
         if self.processes < 1:
             raise TrainingError(f"processes is {self.processes}: one at least trains")
 
@@ -162,9 +157,6 @@ class Training(ABC):
     def validate(self, net: torch.nn.Module) -> dict[str, float]:
         """Figures of the averaged network on held-out examples."""
 
-    def before_step(self, share: float, batch: dict[str, torch.Tensor]) -> None:  # noqa: B027
-        """Change what trains after this share of the run; nothing here."""
-
     @property
     def state_path(self) -> Path:
         """Where the run's state is kept."""
@@ -241,9 +233,7 @@ class Training(ABC):
         factor, steps = 0.0, 0
         while (share := self._share_done()) < 1:
             factor = rate_factor(share, recipe.decay_share)
-            batch = next(batches)
-            self.before_step(share, batch)
-            recent.append(self.step(batch, factor * min(1.0, (steps + 1) / 100)))
+            recent.append(self.step(next(batches), factor * min(1.0, (steps + 1) / 100)))
             steps += 1
             self.elapsed = before + time.monotonic() - start
             if self.elapsed >= report_at:

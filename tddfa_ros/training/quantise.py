@@ -1,11 +1,11 @@
-"""Quantisation-aware training: the last part of a run computes as 8-bit integers will, nearly.
+"""Rounding to 8 bits after the training, as the exported network computes.
 
 Integer sums are exact, and faster than floating point. Weights have 7 bits: processors without the
 VNNI instructions add two products in 16 bits, and 2 x 255 x 63 fits.
 
-Gradients pass a rounding as if it were not there ("straight-through", Bengio et al., 2013), and are
-zero where a value lies beyond the range (Jacob et al., "Quantization and training of neural
-networks for efficient integer-arithmetic-only inference", 2018).
+Scales and zero points as in Jacob et al., "Quantization and training of neural networks for
+efficient integer-arithmetic-only inference", 2018. Training on with rounding was tried: it brought
+nothing that :func:`equalise.equalise` and :func:`calibrate` had not.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _RANGE_SHARES = (0.9999, 0.997, 0.999, 0.9998, 0.99997, 0.99999)
 """Of an activation's values that its range may hold, the first one to begin with: a few far ones
 make all others coarse, and may matter or not."""
 _LEAST_RANGE = 0.05
-"""So that a residual branch that is still shut can open."""
+"""Of an activation: a residual branch may be shut."""
 _QUANTILE_VALUES = 2_000_000
 """As many suffice to measure a range."""
 
 
 class FakeQuantise(nn.Module):
-    """Rounds activations to 256 values from :func:`begin` on.
+    """Rounds activations to 256 values once :func:`calibrate` has found its range.
 
     Parameters
     ----------
@@ -37,15 +37,13 @@ class FakeQuantise(nn.Module):
     def __init__(self, *, signed: bool = False) -> None:
         super().__init__()
         self.zero_point = (ACTIVATION_LEVELS + 1) // 2 if signed else 0
-        self.register_buffer("scale", torch.zeros(()))
+        self.register_buffer("scale", torch.zeros(()), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The nearest values that the integers have; `x` itself before :func:`begin`."""
+        """The nearest values that the integers have; `x` itself before :func:`calibrate`."""
         scale = float(self.scale)
         if not scale:
             return x
-        if x.dtype != torch.float32:
-            return self(x.float()).to(x.dtype)
         return torch.fake_quantize_per_tensor_affine(
             x, scale, self.zero_point, 0, ACTIVATION_LEVELS
         )
@@ -71,11 +69,11 @@ class QuantisedReLU(nn.Module):
 
 
 class QuantisedConv2d(nn.Conv2d):
-    """Convolution whose weights are rounded from :func:`begin` on, per output channel."""
+    """Convolution whose weights are rounded, per output channel, after :func:`calibrate`."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.register_buffer("quantised", torch.zeros((), dtype=torch.bool))
+        self.quantised = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """As a plain convolution does."""
@@ -98,7 +96,7 @@ def weight_scales(weight: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def begin(net: nn.Module, crops: torch.Tensor) -> None:
+def calibrate(net: nn.Module, crops: torch.Tensor) -> None:
     """Round from now on, in ranges in which these crops' outputs change least.
 
     The ranges are sought one after the other, on the way through the network.
@@ -129,23 +127,11 @@ def begin(net: nn.Module, crops: torch.Tensor) -> None:
             changes.append(((net(crops) - exact) / deviation).square().mean())
         place.scale.copy_(choices[torch.stack(changes).argmin()])
     net.train(was_training)
-    _round_weights(net, True)
-
-
-def end(net: nn.Module) -> None:
-    """Compute in floating point again, as a run does that goes on after its end."""
-    for module in net.modules():
-        if isinstance(module, FakeQuantise):
-            module.scale.zero_()
-    _round_weights(net, False)
-
-
-def _round_weights(net: nn.Module, yes: bool) -> None:
     for module in net.modules():
         if isinstance(module, QuantisedConv2d):
-            module.quantised.fill_(yes)
+            module.quantised = True
 
 
-def begun(net: nn.Module) -> bool:
+def is_quantised(net: nn.Module) -> bool:
     """Whether it rounds."""
-    return any(bool(m.quantised) for m in net.modules() if isinstance(m, QuantisedConv2d))
+    return any(m.quantised for m in net.modules() if isinstance(m, QuantisedConv2d))

@@ -10,7 +10,6 @@ import os
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -78,29 +77,10 @@ class Group:
         self._sum(values)
         return float(values) / self.count
 
-    def take_first(self, net: torch.nn.Module) -> None:
-        """Give each process the first one's weights and statistics.
-
-        Raises
-        ------
-        TrainingError
-            Another process is gone.
-        """
-        if self.count == 1:
-            return
-        for value in net.state_dict().values():
-            if value.is_floating_point():
-                sent = value.contiguous()
-                self._together(partial(distributed.broadcast, sent, src=0))
-                value.copy_(sent)
-
-    def _sum(self, values: torch.Tensor) -> None:
-        self._together(partial(distributed.all_reduce, values))
-
     @staticmethod
-    def _together(exchange: Callable[[], object]) -> None:
+    def _sum(values: torch.Tensor) -> None:
         try:
-            exchange()
+            distributed.all_reduce(values)
         except RuntimeError as error:
             raise TrainingError(
                 f"a process of this training died, see its message above ({error}); the last state "

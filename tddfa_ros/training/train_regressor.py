@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tddfa_ros.training import checkpoint, expressions, quantise, short_video
+from tddfa_ros.training import expressions, short_video
 from tddfa_ros.training import rig as rig_file
 from tddfa_ros.training.crops import DENSE_POINTS, Batch, CropSource
-from tddfa_ros.training.equalise import equalise
 from tddfa_ros.training.fitting import FitLoss, PointModel, decode
 from tddfa_ros.training.loop import HELD_OUT_SEED, Recipe, Training
 from tddfa_ros.training.mirror import Mirror
@@ -24,7 +23,7 @@ from tddfa_ros.training.sight import spread_points
 EXPRESSIONS = len(expressions.REGRESSED)
 POSE_WEIGHT = 0.5
 """Of the points' distance with the true coefficients."""
-STABILITY_WEIGHT, CLIP_SHARE = 2.0, 0.25
+STABILITY_WEIGHT, CLIP_SHARE = 1.5, 0.25
 """Of the stability loss, and of the crops that become clips of two images for it."""
 _SHOWN = ("jaw_open", "blink_left")
 
@@ -54,21 +53,6 @@ class RegressorTraining(Training):
         source = CropSource(rig_file.load(rig_path), EXPRESSIONS, seed=seed, pool=recipe.pool)
         while True:
             yield arrays_of(source.batch(32))
-
-    def before_step(self, share: float, batch: dict[str, torch.Tensor]) -> None:
-        """Round, as the exported network does, in the last share of the run."""
-        due = share >= 1 - self.recipe.quantised_share
-        if due == quantise.begun(self.net):
-            return
-        if due:
-            crops = batch["crops"].to(self.device)
-            equalise(self.net, crops)
-            quantise.begin(self.net, crops)
-            self.group.take_first(self.net)
-        else:
-            quantise.end(self.net)
-        # The weights before are on other scales.
-        self.average = checkpoint.Average(self.net)
 
     def losses(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """Total, landmark error in percent, closure, expression, face and stability loss."""

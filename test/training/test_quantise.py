@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
-from tddfa_ros.training import checkpoint, export, quantise  # noqa: E402
+from tddfa_ros.training import export, quantise  # noqa: E402
 from tddfa_ros.training.networks import RegressorNet  # noqa: E402
-from tddfa_ros.training.together import TrainingError  # noqa: E402
 
 
 def fake_quantise(limit, *, signed=False):
@@ -33,28 +32,13 @@ def test_values_in_range_move_by_half_a_step_at_most_to_one_of_256(limit, signed
     assert place(torch.zeros(1)).item() == 0
 
 
-def test_gradients_pass_within_the_range_only():
-    x = torch.tensor([-0.5, 0.2, 0.7, 1.5], requires_grad=True)
-    y = fake_quantise(1.0)(x)
-    assert y[0].item() == 0 and y[3].item() == pytest.approx(1)
-    y.sum().backward()
-    assert x.grad.tolist() == [0, 1, 1, 0]
-
-
-def test_low_precision_comes_out_as_it_went_in():
-    x = torch.linspace(0, 1, 9, dtype=torch.bfloat16)
-    y = fake_quantise(1.0)(x)
-    assert y.dtype == torch.bfloat16
-    torch.testing.assert_close(y.float(), x.float(), atol=0.004, rtol=0.004)
-
-
 def test_weights_have_seven_bits_on_the_scale_of_their_channel():
     torch.manual_seed(0)
     conv = quantise.QuantisedConv2d(5, 4, 3, bias=False)
     with torch.no_grad():
         conv.weight *= torch.tensor([1e-3, 1, 50, 0])[:, None, None, None]
     assert conv.quantised_weight() is conv.weight
-    conv.quantised.fill_(True)
+    conv.quantised = True
     steps = quantise.weight_scales(conv.weight)
     integers = (conv.quantised_weight() / steps[:, None, None, None]).detach()
     torch.testing.assert_close(integers, integers.round(), atol=1e-3, rtol=0)
@@ -93,12 +77,12 @@ def trained(crops):
 def rounded(trained, crops):
     net = RegressorNet(40, 16)
     net.load_state_dict(trained.state_dict())
-    quantise.begin(net.eval(), crops)
+    quantise.calibrate(net.eval(), crops)
     return net
 
 
-def test_rounding_begins_once_and_changes_little(trained, rounded, crops):
-    assert not quantise.begun(trained) and quantise.begun(rounded)
+def test_calibrated_rounding_changes_little(trained, rounded, crops):
+    assert not quantise.is_quantised(trained) and quantise.is_quantised(rounded)
     assert not rounded.training
     places = [m for m in rounded.modules() if isinstance(m, quantise.FakeQuantise)]
     assert len(places) == 12 and all(place.scale > 0 for place in places)
@@ -106,43 +90,6 @@ def test_rounding_begins_once_and_changes_little(trained, rounded, crops):
         exact, near = trained(crops), rounded(crops)
     change = (near - exact).std() / exact.std()
     assert 1e-4 < change < 0.15
-
-
-def test_a_state_with_rounding_resumes(rounded, crops, tmp_path):
-    checkpoint.save(tmp_path / "state.pt", {"average": rounded.state_dict()})
-    again = RegressorNet(40, 16).eval()
-    again.load_state_dict(checkpoint.load(tmp_path / "state.pt")["average"])
-    with torch.no_grad():
-        assert torch.equal(again(crops), rounded(crops))
-
-
-def test_a_branch_that_is_shut_can_open(crops):
-    torch.manual_seed(5)
-    net = RegressorNet(40, 16)
-    quantise.begin(net, crops)
-    net(crops).square().mean().backward()
-    for name, weight in net.named_parameters():
-        assert name.endswith("norm.weight") <= (weight.grad.abs().max() > 0).item(), name
-
-
-def test_end_undoes_begin(trained, crops):
-    net = RegressorNet(40, 16).eval()
-    net.load_state_dict(trained.state_dict())
-    quantise.begin(net, crops)
-    quantise.end(net)
-    assert not quantise.begun(net)
-    with torch.no_grad():
-        assert torch.equal(net(crops), trained(crops))
-
-
-def test_states_with_and_without_rounding_have_no_mean(trained, rounded, tmp_path):
-    paths = [tmp_path / "trained.pt", tmp_path / "rounded.pt"]
-    for path, net in zip(paths, (trained, rounded), strict=True):
-        checkpoint.save(path, {"average": net.state_dict()})
-    with pytest.raises(TrainingError, match=r"trained\.pt computes without rounding and"):
-        checkpoint.mean_of(paths)
-    mean = checkpoint.mean_of([paths[1], paths[1]])["average"]
-    torch.testing.assert_close(mean, rounded.state_dict())
 
 
 def session(data, *, optimised=True):
@@ -245,7 +192,7 @@ def test_biases_survive_weights_of_any_size(trained, crops, gamma, beta):
     net.load_state_dict(trained.state_dict())
     with torch.no_grad():
         net.body[4].norm.weight[:9], net.body[4].norm.bias[:9] = gamma, beta
-    quantise.begin(net.eval(), crops)
+    quantise.calibrate(net.eval(), crops)
     data = export.regressor_onnx(net)
     seen = []
     net.body[4].branch.register_forward_hook(lambda module, inputs, output: seen.append(output))

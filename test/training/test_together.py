@@ -28,16 +28,6 @@ def test_all_have_the_mean_gradient(tmp_path):
             assert got["share"] == 0.5
 
 
-def test_all_take_the_weights_and_statistics_of_the_first(tmp_path):
-    in_two_processes("take_first", tmp_path)
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
-    for name, value in first["own"].items():
-        assert torch.equal(second["taken"][name], value), name
-        assert torch.equal(first["taken"][name], value), name
-    assert not torch.equal(second["own"]["0.weight"], first["own"]["0.weight"])
-    assert not torch.equal(second["own"]["1.running_var"], first["own"]["1.running_var"])
-
-
 def test_they_end_with_the_same_weights_and_one_state(tmp_path):
     in_two_processes("train_line", tmp_path)
     first, second = (np.load(tmp_path / f"{rank}.npy") for rank in range(2))

@@ -48,16 +48,6 @@ def average_known_gradients(folder, group):
     np.savez(folder / f"{group.rank}.npz", *(w.grad for w in net.parameters()), share=share)
 
 
-def take_first(folder, group):
-    torch.manual_seed(group.rank)
-    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 2), torch.nn.BatchNorm2d(4))
-    net = net.to(memory_format=torch.channels_last)
-    net(torch.randn(5, 3, 8, 8))
-    own = {name: value.clone() for name, value in net.state_dict().items()}
-    group.take_first(net)
-    torch.save({"own": own, "taken": net.state_dict()}, folder / f"{group.rank}.pt")
-
-
 def train_line(folder, group):
     torch.set_num_threads(1)
     recipe = Recipe(examples=32000, rate=0.05, replay=512, batch=32, report_seconds=1, processes=2)
