@@ -85,6 +85,7 @@ def write(
             roi_box_scale=BOX_SCALE,
             roi_box_shift_down=BOX_SHIFT_DOWN,
             roi_whole_pixels=True,
+            still_passes=1,
             still_roi_spread=0.1,
             minimum_roi_area_px=400.0,
             has_confidence=True,
