@@ -30,6 +30,8 @@ class Networks:
 
     def __init__(self, model_set: ModelSet, config: PipelineConfig) -> None:
         self._regressor = Regressor(model_set, threads=config.regressor_threads)
+        if config.mirrored_fits == "always":
+            self._regressor.seek_mirror()
         self._detector = Detector(model_set, threads=config.detector_threads)
 
     def detect(self, image_bgr: np.ndarray, frame_index: int, threshold: float) -> Detections:

@@ -60,6 +60,10 @@ class Regressor:
     def _mirror(self) -> ParameterMirror | None:
         return ParameterMirror.of(self._face_model)
 
+    def seek_mirror(self) -> None:
+        """Find the face model's mirror image now; the first fit that needs it would take 60 ms."""
+        _ = self._mirror
+
     def regress(
         self, image_bgr: np.ndarray, rois_xyxy: np.ndarray, *, mirrored: bool = False
     ) -> tuple[tuple[MorphableParams | None, ...], np.ndarray]:

@@ -12,6 +12,7 @@ from tddfa_ros.core.config import PipelineConfig
 from tddfa_ros.core.crop import roi_from_landmarks
 from tddfa_ros.core.errors import ImageError
 from tddfa_ros.core.media import open_media, read_image
+from tddfa_ros.core.mirror import ParameterMirror
 from tddfa_ros.core.network_journal import JournaledNetworks, NetworkJournal
 from tddfa_ros.core.networks import Networks
 from tddfa_ros.core.pipeline import FacePipeline
@@ -320,6 +321,14 @@ def test_the_setting_says_which_faces_are_fitted_in_the_mirror_too(repository, a
     for vectors, other in ((stills, "never"), (streams, "stills")):
         change = np.abs(vectors["always"] - vectors[other])
         assert 0.01 < change.max() < 100
+
+
+def test_the_first_image_does_not_wait_for_the_mirror(repository, astronaut, monkeypatch):
+    embedded = model_sets.load(repository / "models" / "embedded")
+    pipeline = FacePipeline(embedded, PipelineConfig())
+    monkeypatch.setattr(ParameterMirror, "of", lambda _: pytest.fail("sought during an image"))
+    assert pipeline.process(astronaut, 0).faces
+    pipeline.close()
 
 
 def test_mirrored_fits_change_while_running(repository, astronaut):
