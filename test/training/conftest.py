@@ -57,3 +57,13 @@ def face_model(rig: rig_file.Rig) -> FaceModel:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20)
+
+
+@pytest.fixture(scope="session")
+def crops():
+    """Smooth pictures: noise alone would leave hardly anything behind the first layer."""
+    torch = pytest.importorskip("torch", reason="training needs PyTorch")
+    rng = np.random.default_rng(3)
+    coarse = torch.from_numpy(rng.uniform(0, 255, (16, 3, 9, 9)).astype(np.float32))
+    fine = torch.nn.functional.interpolate(coarse, size=(120, 120), mode="bilinear")
+    return fine.permute(0, 2, 3, 1).round().to(torch.uint8).contiguous()

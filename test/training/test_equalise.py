@@ -11,14 +11,6 @@ from tddfa_ros.training.equalise import equalise, streams  # noqa: E402
 from tddfa_ros.training.networks import RegressorNet  # noqa: E402
 
 
-@pytest.fixture(scope="module")
-def crops():
-    torch.manual_seed(3)
-    coarse = 255 * torch.rand(24, 3, 9, 9)
-    fine = torch.nn.functional.interpolate(coarse, size=(120, 120), mode="bilinear")
-    return fine.permute(0, 2, 3, 1).round().to(torch.uint8).contiguous()
-
-
 @pytest.fixture
 def net(crops):
     """A network whose channels have ranges up to 400 times apart, as trained ones do."""

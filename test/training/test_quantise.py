@@ -51,15 +51,6 @@ def test_weights_have_seven_bits_on_the_scale_of_their_channel():
 
 
 @pytest.fixture(scope="module")
-def crops():
-    """Smooth pictures: noise alone would leave hardly anything behind the first layer."""
-    rng = np.random.default_rng(3)
-    coarse = torch.from_numpy(rng.uniform(0, 255, (16, 3, 9, 9)).astype(np.float32))
-    fine = torch.nn.functional.interpolate(coarse, size=(120, 120), mode="bilinear")
-    return fine.permute(0, 2, 3, 1).round().to(torch.uint8).contiguous()
-
-
-@pytest.fixture(scope="module")
 def trained(crops):
     """A network whose normalisation knows its input, as after a training."""
     torch.manual_seed(4)
