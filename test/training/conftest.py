@@ -67,3 +67,21 @@ def crops():
     coarse = torch.from_numpy(rng.uniform(0, 255, (16, 3, 9, 9)).astype(np.float32))
     fine = torch.nn.functional.interpolate(coarse, size=(120, 120), mode="bilinear")
     return fine.permute(0, 2, 3, 1).round().to(torch.uint8).contiguous()
+
+
+@pytest.fixture(scope="session")
+def open_regressor():
+    """Makes a regressor of random weights, all of which matter; a new one's branches are shut."""
+    torch = pytest.importorskip("torch", reason="training needs PyTorch")
+    from tddfa_ros.training.networks import RegressorNet
+
+    def make():
+        torch.manual_seed(4)
+        net = RegressorNet(40, 16)
+        for name, value in net.named_parameters():
+            if name.endswith("norm.weight"):
+                torch.nn.init.uniform_(value, 0.5, 1.5)
+        torch.nn.init.normal_(net.head.weight, 0, 0.02)
+        return net
+
+    return make

@@ -8,18 +8,12 @@ torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
 from tddfa_ros.training import quantise  # noqa: E402
 from tddfa_ros.training.equalise import equalise, streams  # noqa: E402
-from tddfa_ros.training.networks import RegressorNet  # noqa: E402
 
 
 @pytest.fixture
-def net(crops):
+def net(crops, open_regressor):
     """A network whose channels have ranges up to 400 times apart, as trained ones do."""
-    torch.manual_seed(4)
-    net = RegressorNet(40, 16)
-    for name, value in net.named_parameters():
-        if name.endswith("norm.weight"):
-            torch.nn.init.uniform_(value, 0.5, 1.5)
-    torch.nn.init.normal_(net.head.weight, 0, 0.02)
+    net = open_regressor()
     with torch.no_grad():
         for stream in streams(net):
             channels = len(stream.writers[0].weight)

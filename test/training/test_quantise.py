@@ -51,14 +51,9 @@ def test_weights_have_seven_bits_on_the_scale_of_their_channel():
 
 
 @pytest.fixture(scope="module")
-def trained(crops):
+def trained(crops, open_regressor):
     """A network whose normalisation knows its input, as after a training."""
-    torch.manual_seed(4)
-    net = RegressorNet(40, 16)
-    for name, value in net.named_parameters():
-        if name.endswith("norm.weight"):
-            torch.nn.init.uniform_(value, 0.5, 1.5)
-    torch.nn.init.normal_(net.head.weight, 0, 0.02)
+    net = open_regressor()
     for _ in range(60):
         net(crops)
     return net.eval()
