@@ -19,10 +19,13 @@ from tddfa_ros.training import checkpoint, embedded, evaluate, makehuman, makehu
 from tddfa_ros.training import rig as rig_file
 from tddfa_ros.training.curves import Curves
 from tddfa_ros.training.loop import Recipe, train_together
+from tddfa_ros.training.together import TrainingError
 from tddfa_ros.training.train_detector import DetectorTraining
 from tddfa_ros.training.train_regressor import RegressorTraining
 
 _RUN = Path.home() / ".cache" / "tddfa_ros" / "training"
+_FURTHER_SHARE = 0.1
+"""Of the rates, for a run that begins with a trained network: more undoes what that has learned."""
 _SET = Path(__file__).resolve().parents[2] / "models" / "embedded"
 
 RECIPES = {
@@ -57,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     train.add_argument("network", choices=("regressor", "detector"))
     train.add_argument("--rig", type=Path, default=_SET / embedded.RIG_FILE)
     train.add_argument("--run", type=Path, default=_RUN, help="folder of states and curves")
+    train.add_argument(
+        "--from", dest="base", type=Path, metavar="SET", help="begin with this set's regressor"
+    )
     train.add_argument("--recipe", choices=tuple(RECIPES), default="full")
     length = train.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, help="wall time, in all resumptions together")
@@ -74,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     export.add_argument("--rig", type=Path, default=_SET / embedded.RIG_FILE)
     export.add_argument("--run", type=Path, default=_RUN)
     export.add_argument("--out", type=Path, default=_SET)
+    export.add_argument("--base", type=Path, help="set whose detector is taken if none was trained")
     export.add_argument("--score-threshold", type=float, default=embedded.SCORE_THRESHOLD)
 
     check = verbs.add_parser("evaluate", help="measure a model set")
@@ -109,6 +116,15 @@ def _train(options: argparse.Namespace) -> None:
     if options.device not in (None, "cpu"):
         given.setdefault("processes", 1)  # one feeds a GPU, with workers that draw
     recipe = dataclasses.replace(recipe, **given)
+    if options.base is not None:
+        if options.network != "regressor":
+            raise TrainingError("--from: sets have no weights of their detector to begin with")
+        recipe = dataclasses.replace(
+            recipe,
+            start=str(options.base / embedded.WEIGHTS_FILE),
+            rate=_FURTHER_SHARE * recipe.rate,
+            muon_rate=_FURTHER_SHARE * recipe.muon_rate,
+        )
     kind = {"regressor": RegressorTraining, "detector": DetectorTraining}[options.network]
     train_together(kind, options.rig, options.run, recipe)
     curves = Curves(options.run / f"{options.network}.csv")
@@ -127,7 +143,11 @@ def _average(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     written = embedded.write(
-        options.run, options.rig, options.out, score_threshold=options.score_threshold
+        options.run,
+        options.rig,
+        options.out,
+        base=options.base,
+        score_threshold=options.score_threshold,
     )
     size = sum(file.stat().st_size for file in written.path.iterdir())
     sys.stdout.write(f"{written.path}: {size / 1e6:.1f} MB\n")

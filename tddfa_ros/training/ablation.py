@@ -20,11 +20,13 @@ import torch
 from tddfa_ros.training import expressions, meta_joint, parameter_costs, short_video
 from tddfa_ros.training import rig as rig_file
 from tddfa_ros.training.crops import CROP, DENSE_POINTS, CropSource
+from tddfa_ros.training.decoding import USUAL_SCALE, Fit, PointModel, decode
 from tddfa_ros.training.embedded import RIG_FILE
-from tddfa_ros.training.fitting import USUAL_SCALE, Fit, FitLoss, PointModel, decode
+from tddfa_ros.training.fitting import FitLoss
 from tddfa_ros.training.landmark_head import LandmarkRegularised, landmark_loss
 from tddfa_ros.training.loop import HELD_OUT_SEED, Recipe, optimizers_of, rate_factor
 from tddfa_ros.training.networks import RegressorNet
+from tddfa_ros.training.precision import mixed
 from tddfa_ros.training.rig import MODEL_SHAPES
 from tddfa_ros.training.sight import spread_points
 from tddfa_ros.training.train_regressor import (
@@ -59,8 +61,8 @@ class Bench:
     """
 
     def __init__(self, rig_path: Path, crops: int, held_out: int) -> None:
-        rig = rig_file.load(rig_path)
-        self.points = PointModel(rig, spread_points(rig, DENSE_POINTS), EXPRESSIONS)
+        self.rig = rig = rig_file.load(rig_path)
+        self.points = PointModel.at_truth(rig, spread_points(rig, DENSE_POINTS), EXPRESSIONS)
         self.fit_loss = FitLoss(68 + DENSE_POINTS)
         basis = torch.cat([self.points.shape_basis, self.points.expression_basis])
         self.face = parameter_costs.LinearFace(self.points.mean, basis.unflatten(1, (-1, 3)))
@@ -77,7 +79,7 @@ class Bench:
 
     def fit(self, net: torch.nn.Module, batch: Batch) -> Fit:
         """Decoded outputs."""
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with mixed("cpu"):
             outputs = net(batch["crops"])
         return decode(outputs.float(), MODEL_SHAPES, EXPRESSIONS)
 
@@ -185,7 +187,7 @@ def variants(bench: Bench) -> list[Variant]:
         return parameter_costs.vanilla_joint(wpdc(net, batch), vdc(net, batch))
 
     def with_landmarks(net: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with mixed("cpu"):
             outputs, flat = net(batch["crops"])
         fit = decode(outputs.float(), MODEL_SHAPES, EXPRESSIONS)
         direct = landmark_loss(flat.float(), batch["points"], batch["is_face"])
@@ -224,7 +226,7 @@ def _stability(bench: Bench, net: torch.nn.Module, batch: Batch, seed: int) -> t
 def run(bench: Bench, variant: Variant, steps: int) -> dict[str, float]:
     """Train one variant and measure it."""
     torch.manual_seed(variant.seed)
-    net = RegressorNet(MODEL_SHAPES, EXPRESSIONS).to(memory_format=torch.channels_last)
+    net = RegressorNet(bench.rig, EXPRESSIONS, looks=0).to(memory_format=torch.channels_last)
     trained = LandmarkRegularised(net) if variant.landmark_head else net
     recipe = Recipe()
     if variant.muon:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from tddfa_ros.core import model_set
 from tddfa_ros.core.errors import ModelSetError
 from tddfa_ros.core.model_description import DetectorSpec, RegressorSpec
 from tddfa_ros.core.model_set import ModelSet
@@ -19,6 +20,8 @@ from tddfa_ros.training.rig import MODEL_SHAPES
 from tddfa_ros.training.train_regressor import EXPRESSIONS
 
 RIG_FILE = "rig.npz"
+WEIGHTS_FILE = "regressor_weights.npz"
+"""The regressor's before rounding: what a training can go on from."""
 CARD_FILE = "MODEL_CARD.md"
 
 BOX_SCALE, BOX_SHIFT_DOWN = 1.236, 0.105
@@ -32,6 +35,7 @@ def write(
     rig: str | Path,
     out: str | Path,
     *,
+    base: str | Path | None = None,
     score_threshold: float = SCORE_THRESHOLD,
     calibration_crops: int = 128,
 ) -> ModelSet:
@@ -40,6 +44,7 @@ def write(
     Parameters
     ----------
     run : folder with ``regressor.pt`` and ``detector.pt``
+    base : set whose detector is taken if the run has none
     rig : the rig that they were trained on
     out : folder of the set; a model card in it is kept
     calibration_crops : for the ranges in which the regressor's activations are rounded
@@ -49,24 +54,27 @@ def write(
     ModelSetError
         A network or the rig is missing.
     """
-    regressor, regressor_state = _network(
-        Path(run) / "regressor.pt", RegressorNet(MODEL_SHAPES, EXPRESSIONS)
-    )
-    detector, detector_state = _network(Path(run) / "detector.pt", DetectorNet())
     head = rig_file.load(rig)
+    regressor, regressor_state = _network(
+        Path(run) / "regressor.pt", RegressorNet(head, EXPRESSIONS)
+    )
+    detector, scenes = _detector(Path(run) / "detector.pt", base)
     crops = CropSource(head, EXPRESSIONS, seed=_CALIBRATION_SEED, pool=calibration_crops)
     calibration = torch.from_numpy(crops.batch(calibration_crops).crops)
     equalise(regressor, calibration)
     quantise.calibrate(regressor, calibration)
     face_model = face_region.build(head)
-    beside = {RIG_FILE: Path(rig).read_bytes()}
+    beside = {
+        RIG_FILE: Path(rig).read_bytes(),
+        WEIGHTS_FILE: checkpoint.pack(regressor_state["average"]),
+    }
     card = Path(out) / CARD_FILE
     if card.exists():
         beside[CARD_FILE] = card.read_bytes()
     return export.write(
         out,
         face_model=face_model,
-        detector=export.detector_onnx(detector),
+        detector=detector,
         detector_spec=DetectorSpec(
             max_height=720,
             max_width=1080,
@@ -94,15 +102,28 @@ def write(
             "source": "MakeHuman head (CC0 1.0); networks trained on synthetic pictures of it only",
             "made_by": "python -m tddfa_ros.training",
             "regressor_crops_seen": regressor_state["seen"],
-            "detector_scenes_seen": detector_state["seen"],
+            "detector_scenes_seen": scenes,
         },
         beside=beside,
     )
 
 
+def _detector(path: Path, base: str | Path | None) -> tuple[bytes, Any]:
+    """The network, and how many scenes it has seen."""
+    if path.exists() or base is None:
+        net, state = _network(path, DetectorNet())
+        return export.detector_onnx(net), state["seen"]
+    known = model_set.load(base)
+    provenance = model_set.read_description(base).provenance
+    return known.detector_path.read_bytes(), provenance.get("detector_scenes_seen")
+
+
 def _network(path: Path, net: torch.nn.Module) -> tuple[Any, dict[str, Any]]:
     state = checkpoint.load(path)
     if state is None:
-        raise ModelSetError(f"no training state {path}; run `python -m tddfa_ros.training train`")
+        raise ModelSetError(
+            f"no training state {path}; run `python -m tddfa_ros.training train`, or export with "
+            "--base SET to take that set's detector"
+        )
     checkpoint.restore(net, state["average"], path)
     return net.eval(), state

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from tddfa_ros.training.networks import RegressorNet, Residual
+from tddfa_ros.training.aligned import READ_CHANNELS
+from tddfa_ros.training.blocks import Residual
+from tddfa_ros.training.networks import HEAD_PLACES, READ_LAYERS, RegressorNet
 from tddfa_ros.training.quantise import FakeQuantise
 
 _SHARE = 0.999
@@ -30,33 +32,44 @@ class Stream:
     Attributes
     ----------
     writers : normalisations whose output is added to them
-    readers : convolutions, or the head, which see them
     places : where they are rounded
+    readers : weights (out, channels, what there is of each) of what sees them: convolutions, looks,
+        the head
     """
 
     writers: list[nn.BatchNorm2d]
     places: list[FakeQuantise]
-    readers: list[nn.Conv2d | nn.Linear] = field(default_factory=list)
+    readers: list[torch.Tensor] = field(default_factory=list)
 
 
 def streams(net: RegressorNet) -> list[Stream]:
     """All streams of a regressor, in the order of its layers."""
     body = list(net.body)
     stream = Stream([body[1]], [body[2].fake_quantise])
-    found = [stream]
-    for layer in body[3:]:
+    found, read = [stream], []
+    for k, layer in enumerate(body[2:], 2):
         if isinstance(layer, Residual):
-            inner = Stream([layer.first[1]], [layer.first[2].fake_quantise], [layer.second])
-            found.append(inner)
-            stream.readers.append(layer.first[0])
+            place = layer.first[2].fake_quantise
+            found.append(Stream([layer.first[1]], [place], [layer.second.weight.flatten(2)]))
+            stream.readers.append(layer.first[0].weight.flatten(2))
             stream.writers.append(layer.norm)
             stream.places += [m for m in layer.children() if isinstance(m, FakeQuantise)]
             stream.places += [m for m in layer.sum.children() if isinstance(m, FakeQuantise)]
-        else:
-            stream.readers.append(layer[0])
+        elif isinstance(layer, nn.Sequential):
+            stream.readers.append(layer[0].weight.flatten(2))
             stream = Stream([layer[1]], [layer[2].fake_quantise])
             found.append(stream)
-    stream.readers.append(net.head)
+        if k in READ_LAYERS:
+            read.append(stream)
+    stream.readers.append(net.head.weight.unflatten(1, (-1, HEAD_PLACES)))
+    for k, side in enumerate(net.sides, 1):
+        read[k].readers.append(side[0].weight.flatten(2))
+        read[k] = Stream([side[1]], [side[2].fake_quantise])
+        found.append(read[k])
+    for look in net.looks:
+        parts = look.of_point[..., None].split(READ_CHANNELS, dim=1)
+        for level, part in zip(read, parts, strict=True):
+            level.readers.append(part)
     return found
 
 
@@ -74,9 +87,8 @@ def equalise(net: RegressorNet, crops: torch.Tensor) -> None:
         for norm in stream.writers:
             norm.weight /= factors
             norm.bias /= factors
-        for reader in stream.readers:
-            # (out, channels, what there is of each): of the head, one for each place of the map.
-            reader.weight.view(len(reader.weight), len(factors), -1).mul_(factors[:, None])
+        for weight in stream.readers:
+            weight.mul_(factors[:, None])
     net.train(was_training)
 
 

@@ -6,7 +6,6 @@ import copy
 import hashlib
 import io
 import itertools
-import math
 import secrets
 import shutil
 import warnings
@@ -32,13 +31,17 @@ from tddfa_ros.core.model_description import (
     dump_description,
 )
 from tddfa_ros.training import integer_graph, quantise
+from tddfa_ros.training.aligned import READ_CHANNELS, Look
 from tddfa_ros.training.crops import CROP
-from tddfa_ros.training.fitting import LOG_SCALE_LIMIT, USUAL_SCALE
+from tddfa_ros.training.decoding import LOG_SCALE_LIMIT, POSE_OUTPUTS, USUAL_SCALE
 from tddfa_ros.training.networks import (
     CROP_PIXEL_MIDDLE,
     PIXEL_DEVIATION,
+    READ_LAYERS,
     DetectorNet,
     RegressorNet,
+    aside,
+    table_of,
 )
 from tddfa_ros.training.train_detector import peaks
 
@@ -51,7 +54,7 @@ inside; a quarter is left for regions about twice as large as the crop, the usua
 class CameraRegressor(nn.Module):
     """The regressor with its outputs put together as the model set has them.
 
-    It computes what :func:`fitting.decode` says in a third of the operators: at the pace of a
+    It computes what :func:`decoding.decode` says in a third of the operators: at the pace of a
     camera each one costs several microseconds, however little it computes.
     """
 
@@ -61,12 +64,14 @@ class CameraRegressor(nn.Module):
         coefficients = net.shapes + net.expressions
         self.sizes = [3, 3, 1, 2, coefficients, 1]
         self.quantised = quantise.is_quantised(net)
-        self.body, self.head = integer_graph.folded(net.body), net.head
+        self.body, self.sides = (integer_graph.folded(part) for part in (net.body, net.sides))
+        self.head, self.reader = net.head, net.reader
         with torch.no_grad():
             self.body[0].weight /= PIXEL_DEVIATION
-            self.head.weight[7:9] /= 2
-            self.head.bias[7:9] /= 2
-            self.head.bias[6] += math.log(USUAL_SCALE)
+            self.looks = nn.ModuleList(FoldedLook(look) for look in net.looks)
+        model = net.read_points
+        self.register_buffer("mean", model.mean.flatten())
+        self.register_buffer("basis", torch.cat([model.shape_basis, model.expression_basis]))
         # Products of the first two rows whose differences are the third, the cross product.
         self.register_buffer("left", torch.tensor([1, 2, 0, 2, 0, 1]))
         self.register_buffer("right", torch.tensor([5, 3, 4, 4, 5, 3]))
@@ -81,25 +86,95 @@ class CameraRegressor(nn.Module):
         offset[3], offset[7] = CROP / 2 + _PIXEL_SHIFT, CROP / 2 - (_PIXEL_SHIFT - 1)
         self.register_buffer("place", place)
         self.register_buffer("offset", offset)
+        self.register_buffer("flip", USUAL_SCALE * torch.tensor([1.0, 1, 1, -1, -1, -1]))
 
     def forward(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Crops -> params (b, 12 + coefficients), confidence (b,)."""
         pixels = crops.permute(0, 3, 1, 2).float() - CROP_PIXEL_MIDDLE
         if self.quantised:  # To the integers that they are: the convolution takes no others.
             pixels = torch.fake_quantize_per_tensor_affine(pixels, 1.0, 128, 0, 255)
-        features = self.body(pixels).flatten(1)
-        parts = torch.split(self.head(features), self.sizes, dim=1)
-        first, second, log_scale, shift, coefficients, logit = parts
+        maps = []
+        for k, layer in enumerate(self.body):
+            pixels = layer(pixels)
+            if k in READ_LAYERS:
+                maps.append(pixels)
+        return self.fit(aside(maps, self.sides), pixels)
+
+    def fit(
+        self, maps: list[torch.Tensor], last: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What comes of the maps that looks read, and the last one, as :meth:`forward` gives it."""
+        outputs = self.head(last.flatten(1))
+        table = table_of(maps).reshape(-1, READ_CHANNELS)
+        starts = self.reader.starts(last.shape[0])
+        for look in self.looks:
+            outputs = outputs + self._looked(look, table, starts, outputs)
+        rows, scale, shift, logit = self._decoded(outputs)
+        third = (rows[:, self.left] * rows[:, self.right]) @ self.difference
+        rotation = torch.cat([rows, third], dim=1) * (scale * USUAL_SCALE)
+        coefficients = outputs[:, POSE_OUTPUTS:-1]
+        params = torch.addmm(
+            self.offset, torch.cat([rotation, shift, coefficients], dim=1), self.place
+        )
+        return params, torch.sigmoid(logit).squeeze(1)
+
+    def _decoded(
+        self, outputs: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Two rows of the rotation (b, 6), scale (b, 1), shift (b, 2), logit (b, 1)."""
+        first, second, log_scale, shift, _, logit = torch.split(outputs, self.sizes, dim=1)
         first = first / torch.linalg.vector_norm(first, dim=1, keepdim=True)
         second = second - (first * second).sum(dim=1, keepdim=True) * first
         second = second / torch.linalg.vector_norm(second, dim=1, keepdim=True)
-        rows = torch.cat([first, second], dim=1)
-        third = (rows[:, self.left] * rows[:, self.right]) @ self.difference
-        low, high = (math.log(USUAL_SCALE) + limit for limit in (-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT))
-        rotation = torch.cat([rows, third], dim=1) * torch.exp(log_scale.clamp(low, high))
-        joined = torch.cat([rotation, torch.tanh(shift), coefficients], dim=1)
-        params = torch.addmm(self.offset, joined, self.place)
-        return params, torch.sigmoid(logit).squeeze(1)
+        scale = torch.exp(log_scale.clamp(-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT))
+        return torch.cat([first, second], dim=1), scale, torch.tanh(shift / 2), logit
+
+    def _looked(
+        self, look: FoldedLook, table: torch.Tensor, starts: torch.Tensor, outputs: torch.Tensor
+    ) -> torch.Tensor:
+        """What a look adds to the outputs."""
+        rows, scale, shift, _ = self._decoded(outputs)
+        face = torch.addmm(self.mean, outputs[:, POSE_OUTPUTS:-1], self.basis)
+        camera = (rows * scale * self.flip).reshape(-1, 1, 2, 3).transpose(2, 3)
+        at = face.reshape(-1, len(self.mean) // 3, 1, 3) @ camera
+        at = at + (CROP / 2 * (1 + shift)).reshape(-1, 1, 1, 2)
+        places, weights = self.reader.places(at, starts)
+        # Spread over the channels, and added, by products: broadcasting and summing take longer.
+        values = table[places] * (weights @ torch.ones(1, READ_CHANNELS))
+        features = torch.ones(1, 4) @ values.reshape(4, -1)
+        return look(features, torch.cat([rows, outputs[:, 6:-1]], dim=1))
+
+
+class FoldedLook(nn.Module):
+    """A look whose normalisations are in its weights."""
+
+    def __init__(self, look: Look) -> None:
+        super().__init__()
+        self.of_point = look.of_point
+        factor, shift = _factor_and_shift(look.mix_norm)
+        self.mix = nn.Parameter(look.mix.weight.T.clone())
+        self.factor = nn.Parameter(factor.view(len(look.of_point), -1))
+        self.shift = nn.Parameter(shift.view(len(look.of_point), -1))
+        self.joined, self.change = _folded_linear(*look.joined), look.change
+
+    def forward(self, features: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        """As :meth:`Look.forward`."""
+        features = features.reshape(-1, *self.of_point.shape) * self.of_point
+        mixed = torch.relu(features @ self.mix * self.factor + self.shift).flatten(1)
+        return self.change(torch.relu(self.joined(torch.cat([mixed, known], dim=1))))
+
+
+def _folded_linear(linear: nn.Linear, norm: nn.BatchNorm1d) -> nn.Linear:
+    factor, shift = _factor_and_shift(norm)
+    out = nn.Linear(linear.in_features, linear.out_features)
+    out.weight.copy_(linear.weight * factor[:, None])
+    out.bias.copy_(shift)
+    return out
+
+
+def _factor_and_shift(norm: nn.BatchNorm1d) -> tuple[torch.Tensor, torch.Tensor]:
+    factor = norm.weight / (norm.running_var + norm.eps).sqrt()
+    return factor, norm.bias - norm.running_mean * factor
 
 
 class BoxDetector(nn.Module):

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from tddfa_ros.training.networks import Residual
+from tddfa_ros.training.blocks import Residual
 from tddfa_ros.training.quantise import WEIGHT_LIMIT, QuantisedConv2d
 
 

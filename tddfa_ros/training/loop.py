@@ -36,6 +36,7 @@ class Recipe:
     batch : examples a step of each process
     rate : highest learning rate of AdamW
     muon_rate : highest learning rate of Muon, which has all convolutions but the first
+    start : weights (.npz) that a new run begins with; None begins anew
     decay_share : last share of the run, over which the learning rate falls to a hundredth
     replay : examples kept
     reuse : most times that an example is used, on average
@@ -51,6 +52,7 @@ class Recipe:
     batch: int = 64
     rate: float = 2e-3
     muon_rate: float = 0.02
+    start: str | None = None
     decay_share: float = 0.4
     replay: int = 20000
     reuse: float = 4.0
@@ -165,6 +167,9 @@ class Training(ABC):
     def _resume(self) -> None:
         state = checkpoint.load(self.state_path)
         if state is None:
+            if self.recipe.start is not None:
+                checkpoint.unpack(self.net, self.recipe.start)
+                self.average = checkpoint.Average(self.net)
             return
         checkpoint.restore(self.net, state["net"], self.state_path)
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):

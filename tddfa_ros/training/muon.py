@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from tddfa_ros.training.precision import has_bfloat16
+
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 _ROUNDS = 5
 
@@ -69,7 +71,8 @@ class Muon(torch.optim.Optimizer):
             state["momentum"] = torch.zeros_like(weight)
         momentum = state["momentum"].mul_(group["momentum"]).add_(grad)
         along = grad.add(momentum, alpha=group["momentum"])
-        turned = orthogonal(along.reshape(len(along), -1), torch.bfloat16)
+        dtype = torch.bfloat16 if has_bfloat16(weight.device) else torch.float32
+        turned = orthogonal(along.reshape(len(along), -1), dtype)
         tall = max(1.0, turned.shape[0] / turned.shape[1]) ** 0.5
         weight.mul_(1 - group["lr"] * group["weight_decay"])
         weight.add_(turned.reshape(weight.shape), alpha=-group["lr"] * tall)

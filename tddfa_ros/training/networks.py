@@ -5,61 +5,44 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from tddfa_ros.training.quantise import FakeQuantise, QuantisedConv2d, QuantisedReLU
+from tddfa_ros.training import aligned
+from tddfa_ros.training.blocks import Residual, conv
+from tddfa_ros.training.decoding import POSE_OUTPUTS, decode
+from tddfa_ros.training.quantise import QuantisedConv2d, QuantisedReLU
+from tddfa_ros.training.rig import MODEL_SHAPES, Rig
 
-POSE_OUTPUTS = 9
-"""Two rows of the rotation (6), logarithm of the scale, shift (2)."""
 PIXEL_MIDDLE, PIXEL_DEVIATION = 127.5, 64.0
 """Of byte values, as the detector takes them."""
 CROP_PIXEL_MIDDLE = 128.0
 """Of the regressor's: a byte less this is an integer of 8 bits."""
-
-
-def conv(
-    channels_in: int, channels_out: int, size: int, stride: int, *, quantised: bool = False
-) -> nn.Sequential:
-    """Convolution, batch normalisation, ReLU."""
-    kind, relu = (
-        (QuantisedConv2d, QuantisedReLU()) if quantised else (nn.Conv2d, nn.ReLU(inplace=True))
-    )
-    return nn.Sequential(
-        kind(channels_in, channels_out, size, stride, size // 2, bias=False),
-        nn.BatchNorm2d(channels_out),
-        relu,
-    )
-
-
-class Residual(nn.Module):
-    """Two 3x3 convolutions over a narrower middle, added to the input; starts as identity."""
-
-    def __init__(self, channels: int, middle: int, *, quantised: bool = False) -> None:
-        super().__init__()
-        self.first = conv(channels, middle, 3, 1, quantised=quantised)
-        kind = QuantisedConv2d if quantised else nn.Conv2d
-        self.second = kind(middle, channels, 3, 1, 1, bias=False)
-        self.norm = nn.BatchNorm2d(channels)
-        self.branch = FakeQuantise(signed=True) if quantised else nn.Identity()
-        self.sum = QuantisedReLU() if quantised else nn.ReLU(inplace=True)
-        nn.init.zeros_(self.norm.weight)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(b, channels, h, w) -> the same shape."""
-        return self.sum(x + self.branch(self.norm(self.second(self.first(x)))))
+LOOKS = 2
+HEAD_PLACES = 4 * 4
+"""Of the last map."""
+READ_LAYERS = (2, 4, 6)
+"""Layers of the regressor's body whose maps the looks read."""
+READ_PLACES = (
+    aligned.MapPlaces(size=30, stride=4, first=1.5),
+    aligned.MapPlaces(size=15, stride=8, first=1.5),
+    aligned.MapPlaces(size=8, stride=16, first=1.5),
+)
 
 
 class RegressorNet(nn.Module):
     """A 120x120 crop to pose, coefficients and the logit of "this is a face".
 
-    Costs 46 million multiplications, as the half-width MobileNet does.
+    The body costs 46 million multiplications, as the half-width MobileNet does; the head makes a
+    first fit of its last map, which the looks of :mod:`aligned` correct.
 
     Parameters
     ----------
-    shapes, expressions : numbers of coefficients
+    rig : whose face is fitted
+    expressions : number of its leading expression components that are fitted
+    looks : corrections of the first fit
     """
 
-    def __init__(self, shapes: int, expressions: int) -> None:
+    def __init__(self, rig: Rig, expressions: int, looks: int = LOOKS) -> None:
         super().__init__()
-        self.shapes, self.expressions = shapes, expressions
+        self.shapes, self.expressions = MODEL_SHAPES, expressions
         self.body = nn.Sequential(
             QuantisedConv2d(3, 32, 8, 4, 2, bias=False),
             nn.BatchNorm2d(32),
@@ -73,23 +56,67 @@ class RegressorNet(nn.Module):
         )
         # The head computes in floating point and takes the last sum as it is.
         self.body[-1].sum = nn.ReLU(inplace=True)
-        self.head = nn.Linear(192 * 4 * 4, POSE_OUTPUTS + shapes + expressions + 1)
+        outputs = POSE_OUTPUTS + self.shapes + expressions + 1
+        self.head = nn.Linear(192 * HEAD_PLACES, outputs)
         nn.init.normal_(self.head.weight, 0, 0.003)
         with torch.no_grad():
             self.head.bias.zero_()
             self.head.bias[:6] = torch.tensor([1.0, 0, 0, 0, 1, 0])
+        # The first of the maps is read as it is, the others with as many channels as it has.
+        self.sides = nn.ModuleList(
+            conv(channels, aligned.READ_CHANNELS, 1, 1, quantised=True) for channels in (64, 96)
+        )
+        self.read_points = aligned.point_model(rig, expressions)
+        self.reader = aligned.Reader(READ_PLACES)
+        count = len(self.read_points.mean)
+        self.looks = nn.ModuleList(
+            aligned.Look(count, len(READ_LAYERS), outputs) for _ in range(looks)
+        )
 
     def forward(self, crops: torch.Tensor) -> torch.Tensor:
         """(b, 120, 120, 3) uint8 BGR -> (b, outputs) float32."""
-        features = self.features(crops)
-        with torch.autocast(features.device.type, enabled=False):
-            return self.head(features)
+        return self.stages(crops)[-1]
 
     def features(self, crops: torch.Tensor) -> torch.Tensor:
-        """(b, 120, 120, 3) uint8 BGR -> (b, k) float32, what the heads see."""
+        """(b, 120, 120, 3) uint8 BGR -> (b, k), what the head sees."""
+        return self._maps(crops)[-1].flatten(1)
+
+    def _maps(self, crops: torch.Tensor) -> list[torch.Tensor]:
+        """Those that the looks read (b, READ_CHANNELS, n, n), then the last one."""
         x = crops.permute(0, 3, 1, 2).float().sub_(CROP_PIXEL_MIDDLE).div_(PIXEL_DEVIATION)
-        x = self.body(x.contiguous(memory_format=torch.channels_last))
-        return x.float().flatten(1)
+        x, maps = x.contiguous(memory_format=torch.channels_last), []
+        for k, layer in enumerate(self.body):
+            x = layer(x)
+            if k in READ_LAYERS:
+                maps.append(x)
+        return [*aside(maps, self.sides), x.float()]
+
+    def stages(self, crops: torch.Tensor) -> list[torch.Tensor]:
+        """Outputs (b, outputs) of the first fit and after each look."""
+        *maps, last = self._maps(crops)
+        with torch.autocast(last.device.type, enabled=False):
+            outputs = [self.head(last.flatten(1))]
+            if not self.looks:
+                return outputs
+            table = table_of(maps).float()
+            for look in self.looks:
+                # What is read where is as it is: a look learns to correct, not to be corrected.
+                before = outputs[-1].detach()
+                fit = decode(before, self.shapes, self.expressions)
+                features = self.reader(table, self.read_points(fit)[..., :2])
+                known = torch.cat([fit.rotation[:, :2].flatten(1), before[:, 6:-1]], dim=1)
+                outputs.append(outputs[-1] + look(features, known))
+        return outputs
+
+
+def aside(maps: list[torch.Tensor], sides: nn.ModuleList) -> list[torch.Tensor]:
+    """Maps with READ_CHANNELS channels: the first as it is, the others through the sides."""
+    return [maps[0], *(side(level) for side, level in zip(sides, maps[1:], strict=False))]
+
+
+def table_of(maps: list[torch.Tensor]) -> torch.Tensor:
+    """(b, places of all maps, channels) of maps (b, channels, n, n): what the looks read."""
+    return torch.cat([level.permute(0, 2, 3, 1).flatten(1, 2) for level in maps], dim=1)
 
 
 class DetectorNet(nn.Module):

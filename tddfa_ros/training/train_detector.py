@@ -11,6 +11,7 @@ from torch.nn import functional
 from tddfa_ros.training import rig as rig_file
 from tddfa_ros.training.loop import HELD_OUT_SEED, Recipe, Training
 from tddfa_ros.training.networks import DetectorNet
+from tddfa_ros.training.precision import mixed
 from tddfa_ros.training.scenes import SceneSource
 
 MOST_FACES = 6
@@ -51,7 +52,7 @@ class DetectorTraining(Training):
         pictures, boxes = batch["pictures"], batch["boxes"]
         if torch.rand(()) < 0.5:
             pictures, boxes = pictures.flip(2), flipped(boxes, pictures.shape[2])
-        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+        with mixed(self.device):
             output = self.net(pictures)
         heat, box = detection_loss(output.float(), boxes)
         return heat + box, heat.detach(), box.detach()

@@ -12,10 +12,12 @@ import torch
 from tddfa_ros.training import expressions, short_video
 from tddfa_ros.training import rig as rig_file
 from tddfa_ros.training.crops import DENSE_POINTS, Batch, CropSource
-from tddfa_ros.training.fitting import FitLoss, PointModel, decode
+from tddfa_ros.training.decoding import PointModel, decode
+from tddfa_ros.training.fitting import FitLoss, Loss
 from tddfa_ros.training.loop import HELD_OUT_SEED, Recipe, Training
 from tddfa_ros.training.mirror import Mirror
 from tddfa_ros.training.networks import RegressorNet
+from tddfa_ros.training.precision import mixed
 from tddfa_ros.training.retake import retake
 from tddfa_ros.training.rig import MODEL_SHAPES, Rig
 from tddfa_ros.training.sight import spread_points
@@ -23,7 +25,9 @@ from tddfa_ros.training.sight import spread_points
 EXPRESSIONS = len(expressions.REGRESSED)
 POSE_WEIGHT = 0.5
 """Of the points' distance with the true coefficients."""
-STABILITY_WEIGHT, CLIP_SHARE = 1.5, 0.25
+STAGE_WEIGHTS = (0.3, 0.5, 1.0)
+"""Of the losses of the first fit and after each look."""
+STABILITY_WEIGHT, CLIP_SHARE = 1.5, 0.125
 """Of the stability loss, and of the crops that become clips of two images for it."""
 _SHOWN = ("jaw_open", "blink_left")
 
@@ -36,13 +40,13 @@ class RegressorTraining(Training):
 
     def make_net(self) -> torch.nn.Module:
         """The network at its start."""
-        return RegressorNet(MODEL_SHAPES, EXPRESSIONS)
+        return RegressorNet(rig_file.load(self.rig_path), EXPRESSIONS)
 
     def prepare(self) -> None:
         """Load the face model at the points and make the held-out crops."""
         rig = rig_file.load(self.rig_path)
         dense = spread_points(rig, DENSE_POINTS)
-        self.points = PointModel(rig, dense, EXPRESSIONS).to(self.device)
+        self.points = PointModel.at_truth(rig, dense, EXPRESSIONS).to(self.device)
         self.loss = FitLoss(68 + DENSE_POINTS).to(self.device)
         self.mirror = Mirror(rig, dense, EXPRESSIONS).to(self.device)
         self._held_out = held_out(rig, self.folder, self.recipe.held_out)
@@ -57,9 +61,19 @@ class RegressorTraining(Training):
     def losses(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """Total, landmark error in percent, closure, expression, face and stability loss."""
         batch, rows = self._with_next_frames(self._seen_anew(batch))
-        with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            outputs = self.net(batch["crops"])
-        fit = decode(outputs.float(), MODEL_SHAPES, EXPRESSIONS)
+        with mixed(self.device):
+            stages = self.net.stages(batch["crops"])
+        total = torch.zeros((), device=self.device)
+        for weight, outputs in zip(STAGE_WEIGHTS, stages, strict=True):
+            loss, stability, whole = self._loss_of(outputs.float(), batch, rows)
+            total = total + weight * whole
+        return total, loss.nme, loss.closure, loss.expression, loss.face, stability.detach()
+
+    def _loss_of(
+        self, outputs: torch.Tensor, batch: dict[str, torch.Tensor], rows: torch.Tensor
+    ) -> tuple[Loss, torch.Tensor, torch.Tensor]:
+        """Of a fit: its parts, the stability loss, and the sum of all."""
+        fit = decode(outputs, MODEL_SHAPES, EXPRESSIONS)
         points = self.points(fit)
         loss = self.loss(fit, points, batch)
         pairs = [
@@ -70,8 +84,7 @@ class RegressorTraining(Training):
         # With the true coefficients only the pose can be wrong: shape cannot make up for it.
         posed = replace(fit, shape=batch["shape"], expression=batch["expression"])
         pose = self.loss.distance(self.points(posed), batch)
-        total = loss.total + POSE_WEIGHT * pose + STABILITY_WEIGHT * stability
-        return total, loss.nme, loss.closure, loss.expression, loss.face, stability.detach()
+        return loss, stability, loss.total + POSE_WEIGHT * pose + STABILITY_WEIGHT * stability
 
     def _seen_anew(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The batch as further pictures of the same faces, half of them in a mirror."""

@@ -70,18 +70,20 @@ def crops():
 
 
 @pytest.fixture(scope="session")
-def open_regressor():
+def open_regressor(rig):
     """Makes a regressor of random weights, all of which matter; a new one's branches are shut."""
     torch = pytest.importorskip("torch", reason="training needs PyTorch")
     from tddfa_ros.training.networks import RegressorNet
 
     def make():
         torch.manual_seed(4)
-        net = RegressorNet(40, 16)
+        net = RegressorNet(rig, 16)
         for name, value in net.named_parameters():
             if name.endswith("norm.weight"):
                 torch.nn.init.uniform_(value, 0.5, 1.5)
         torch.nn.init.normal_(net.head.weight, 0, 0.02)
+        for look in net.looks:
+            torch.nn.init.normal_(look.change.weight, 0, 0.01)
         return net
 
     return make

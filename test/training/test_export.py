@@ -10,7 +10,7 @@ from tddfa_ros.core.detect import Detector  # noqa: E402
 from tddfa_ros.core.errors import ModelSetError  # noqa: E402
 from tddfa_ros.core.model_set import ModelSet  # noqa: E402
 from tddfa_ros.core.onnx_session import OnnxSession, TensorSpec  # noqa: E402
-from tddfa_ros.training import checkpoint, embedded, evaluate, export, fitting  # noqa: E402
+from tddfa_ros.training import checkpoint, decoding, embedded, evaluate, export  # noqa: E402
 from tddfa_ros.training.networks import DetectorNet, RegressorNet  # noqa: E402
 
 
@@ -21,14 +21,16 @@ def shaken(net, seed):
         for name, value in net.state_dict().items():
             if name.endswith("running_var") or name.endswith("norm.weight"):
                 value.uniform_(0.5, 1.5)
+            elif name.endswith("change.weight"):
+                value.normal_(0, 0.02)
             elif value.dtype.is_floating_point and value.ndim == 1:
                 value.add_(0.1 * torch.randn_like(value))
     return net.eval()
 
 
 @pytest.fixture(scope="module")
-def networks():
-    return shaken(RegressorNet(40, 16), 1), shaken(DetectorNet(), 2)
+def networks(rig):
+    return shaken(RegressorNet(rig, 16), 1), shaken(DetectorNet(), 2)
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +41,15 @@ def exported(networks, rig_path, tmp_path_factory) -> ModelSet:
     return embedded.write(run, rig_path, run / "embedded", calibration_crops=16)
 
 
-def test_set_loads_and_is_small_enough(exported):
+def test_set_loads_and_is_small_enough(exported, networks, rig):
     files = {file.name for file in exported.path.iterdir()}
     assert {"model.yaml", "detector.onnx", "regressor.onnx", "face_model.npz", "rig.npz"} <= files
     assert sum(f.stat().st_size for f in exported.path.iterdir()) < 15e6
     assert model_set.load(exported.path).name == "embedded"
     assert exported.face_model.metres_per_unit == 1
+    begun = RegressorNet(rig, 16)
+    checkpoint.unpack(begun, exported.path / embedded.WEIGHTS_FILE)
+    torch.testing.assert_close(begun.head.weight, networks[0].head.weight, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("count", [1, 5])
@@ -64,7 +69,7 @@ def test_regressor_in_floating_point_computes_what_was_trained(networks, count, 
     )
     params, confidence = session.run({"crops": crops})
     with torch.no_grad():
-        fit = fitting.decode(networks[0](torch.from_numpy(crops)), 40, 16)
+        fit = decoding.decode(networks[0](torch.from_numpy(crops)), 40, 16)
     # From pixels of the crop, y down, to those of the camera, y up; see export._PIXEL_SHIFT.
     place = np.stack([fit.centre[:, 0] + 1.25, 119.75 - fit.centre[:, 1], np.zeros(count)], axis=1)
     linear = (fit.rotation * fit.scale[:, None, None]).numpy()
@@ -97,12 +102,21 @@ def test_landmarks_of_the_set_are_those_of_the_training(exported, networks, rig,
     image = np.repeat(np.repeat(crop, 2, axis=0), 2, axis=1)
     _, landmarks = fitter.fit(image, np.array([0, 0, 240, 240], np.float32))
     with torch.no_grad():
-        fit = fitting.decode(networks[0](torch.from_numpy(crop[None])), 40, 16)
+        fit = decoding.decode(networks[0](torch.from_numpy(crop[None])), 40, 16)
         dense = np.zeros(0, np.int32)
-        points = fitting.PointModel(rig, dense, 16)(fit)[0].numpy()
+        points = decoding.PointModel.at_truth(rig, dense, 16)(fit)[0].numpy()
     expected = (points[:, :2] + 0.5) * 2 - 0.5
     assert np.abs(landmarks[:, :2] - expected).max() < 1.5
     assert np.abs((landmarks[:, :2] - expected).mean(axis=0)).max() < 0.2
+
+
+def test_a_run_without_a_detector_takes_that_of_another_set(exported, networks, rig_path, tmp_path):
+    checkpoint.save(tmp_path / "regressor.pt", {"average": networks[0].state_dict(), "seen": 9})
+    out = tmp_path / "out"
+    again = embedded.write(tmp_path, rig_path, out, base=exported.path, calibration_crops=16)
+    assert again.detector_path.read_bytes() == exported.detector_path.read_bytes()
+    provenance = model_set.read_description(out).provenance
+    assert (provenance["regressor_crops_seen"], provenance["detector_scenes_seen"]) == (9, 7)
 
 
 def test_missing_state_is_named(tmp_path, rig_path):
@@ -132,6 +146,6 @@ def test_nme_and_jitter_by_hand():
 
 
 def test_angle_between_rotations():
-    turn = fitting.rotation_from_six(torch.tensor([[1.0, 0, 0, 0, 0, 1.0]])).numpy()[0]
+    turn = decoding.rotation_from_six(torch.tensor([[1.0, 0, 0, 0, 0, 1.0]])).numpy()[0]
     assert evaluate.angle_between_deg(np.eye(3), turn) == pytest.approx(90, abs=1e-3)
     assert evaluate.angle_between_deg(turn, turn) == pytest.approx(0, abs=0.05)

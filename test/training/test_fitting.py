@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
-from tddfa_ros.training import expressions, fitting  # noqa: E402
+from tddfa_ros.training import decoding, expressions, fitting  # noqa: E402
 from tddfa_ros.training.crops import CROP  # noqa: E402
+from tddfa_ros.training.decoding import POSE_OUTPUTS  # noqa: E402
 from tddfa_ros.training.landmark_head import LandmarkRegularised, landmark_loss  # noqa: E402
-from tddfa_ros.training.networks import POSE_OUTPUTS, RegressorNet  # noqa: E402
+from tddfa_ros.training.networks import RegressorNet  # noqa: E402
 from tddfa_ros.training.sight import rotation_from_angles, spread_points  # noqa: E402
 
 SHAPES, EXPRESSIONS = 40, 16
@@ -23,7 +24,7 @@ def test_six_numbers_give_a_rotation(six):
     six = np.array(six)
     if min(np.linalg.norm(six[:3]), np.linalg.norm(np.cross(six[:3], six[3:]))) < 1e-2:
         return
-    rotation = fitting.rotation_from_six(torch.tensor(six[None])).numpy()[0]
+    rotation = decoding.rotation_from_six(torch.tensor(six[None])).numpy()[0]
     np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-6)
     assert np.linalg.det(rotation) == pytest.approx(1)
     assert rotation[0] @ six[:3] > 0
@@ -31,13 +32,13 @@ def test_six_numbers_give_a_rotation(six):
 
 @pytest.fixture(scope="module")
 def points(rig):
-    return fitting.PointModel(rig, spread_points(rig, 30), EXPRESSIONS)
+    return decoding.PointModel.at_truth(rig, spread_points(rig, 30), EXPRESSIONS)
 
 
 def outputs_for(rotation, scale, centre, shape, expression):
     """The outputs that mean these parameters."""
     share = np.asarray(centre) / (CROP / 2) - 1
-    pose = [*rotation[:2].ravel(), np.log(scale / fitting.USUAL_SCALE), *(2 * np.arctanh(share))]
+    pose = [*rotation[:2].ravel(), np.log(scale / decoding.USUAL_SCALE), *(2 * np.arctanh(share))]
     return torch.tensor(np.concatenate([pose, shape, expression, [3.0]])[None], dtype=torch.float32)
 
 
@@ -61,7 +62,7 @@ def seen(rig, rotation, scale, centre, shape, expression):
 
 def test_decoded_points_are_those_of_the_rig(rig, points, rng):
     face = known_face(rng)
-    fit = fitting.decode(outputs_for(*face), SHAPES, EXPRESSIONS)
+    fit = decoding.decode(outputs_for(*face), SHAPES, EXPRESSIONS)
     np.testing.assert_allclose(fit.rotation[0], face[0], atol=1e-5)
     assert float(fit.scale) == pytest.approx(480, rel=1e-5)
     np.testing.assert_allclose(fit.centre[0], face[2], atol=1e-3)
@@ -69,7 +70,7 @@ def test_decoded_points_are_those_of_the_rig(rig, points, rng):
 
 
 def loss_of(rig, points, outputs, face, is_face=1.0):
-    fit = fitting.decode(outputs, SHAPES, EXPRESSIONS)
+    fit = decoding.decode(outputs, SHAPES, EXPRESSIONS)
     truth = {
         "points": torch.tensor(seen(rig, *face))[None],
         "shape": torch.tensor(face[3])[None],
@@ -113,7 +114,7 @@ def test_distance_with_the_true_coefficients_sees_the_pose_alone(rig, points, rn
 
     def distance(rotation, shape, expression):
         outputs = outputs_for(rotation, *face[1:3], shape, expression)
-        fit = replace(fitting.decode(outputs, SHAPES, EXPRESSIONS), **true)
+        fit = replace(decoding.decode(outputs, SHAPES, EXPRESSIONS), **true)
         return float(fitting.FitLoss(98).distance(points(fit), truth))
 
     floor = distance(face[0], *face[3:])
@@ -131,19 +132,19 @@ def test_crops_without_a_face_teach_only_the_confidence(rig, points, rng):
     assert float(outputs.grad[0, -1]) > 0
 
 
-def test_network_starts_at_the_mean_face_looking_ahead():
-    net = RegressorNet(SHAPES, EXPRESSIONS).eval()
+def test_network_starts_at_the_mean_face_looking_ahead(rig):
+    net = RegressorNet(rig, EXPRESSIONS).eval()
     crops = torch.randint(0, 256, (3, CROP, CROP, 3), dtype=torch.uint8)
     outputs = net(crops)
     assert outputs.shape == (3, POSE_OUTPUTS + SHAPES + EXPRESSIONS + 1)
-    fit = fitting.decode(outputs, SHAPES, EXPRESSIONS)
+    fit = decoding.decode(outputs, SHAPES, EXPRESSIONS)
     angle = torch.arccos(((fit.rotation.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1))
     assert float(angle.max()) < 0.6
     assert float((fit.centre - CROP / 2).abs().max()) < 20
 
 
-def test_landmark_head_trains_the_shared_features_and_is_not_exported():
-    net = RegressorNet(SHAPES, EXPRESSIONS)
+def test_landmark_head_trains_the_shared_features_and_is_not_exported(rig):
+    net = RegressorNet(rig, EXPRESSIONS, looks=0)
     whole = LandmarkRegularised(net).eval()
     crops = torch.randint(0, 256, (2, CROP, CROP, 3), dtype=torch.uint8)
     outputs, landmarks = whole(crops)

@@ -5,10 +5,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
-from tddfa_ros.training import fitting  # noqa: E402
+from tddfa_ros.training import decoding  # noqa: E402
 from tddfa_ros.training.crops import CROP  # noqa: E402
+from tddfa_ros.training.decoding import POSE_OUTPUTS  # noqa: E402
 from tddfa_ros.training.mirror import Mirror  # noqa: E402
-from tddfa_ros.training.networks import POSE_OUTPUTS  # noqa: E402
 from tddfa_ros.training.rig import MODEL_SHAPES  # noqa: E402
 from tddfa_ros.training.sight import spread_points  # noqa: E402
 
@@ -22,7 +22,7 @@ def dense(rig):
 
 @pytest.fixture(scope="module")
 def points(rig, dense):
-    return fitting.PointModel(rig, dense, EXPRESSIONS)
+    return decoding.PointModel.at_truth(rig, dense, EXPRESSIONS)
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def fit():
         COUNT, POSE_OUTPUTS + MODEL_SHAPES + EXPRESSIONS + 1, generator=generator
     )
     outputs[:, [0, 4]] += 1
-    return fitting.decode(outputs, MODEL_SHAPES, EXPRESSIONS)
+    return decoding.decode(outputs, MODEL_SHAPES, EXPRESSIONS)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_mirrored_coefficients_make_the_mirrored_points(rig, dense, points, fit,
     mirror = Mirror(rig, dense, EXPRESSIONS)
     seen = mirror(batch, torch.ones(COUNT, dtype=bool))
     centre = fit.centre * torch.tensor([-1, 1]) + torch.tensor([CROP - 1, 0])
-    turned = fitting.Fit(
+    turned = decoding.Fit(
         seen["rotation"], fit.scale, centre, seen["shape"], seen["expression"], fit.logit
     )
     np.testing.assert_allclose(points(turned), seen["points"], atol=0.02)

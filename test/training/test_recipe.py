@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="training needs PyTorch")
 from tddfa_ros.core import model_set  # noqa: E402
 from tddfa_ros.training import checkpoint, evaluate, loop, train_regressor  # noqa: E402
 from tddfa_ros.training.__main__ import RECIPES, main  # noqa: E402
-from tddfa_ros.training.fitting import decode  # noqa: E402
+from tddfa_ros.training.decoding import decode  # noqa: E402
 
 
 def mean_face_error(training):
