@@ -33,7 +33,7 @@ from tddfa_ros.core.model_description import (
 from tddfa_ros.training import integer_graph, quantise
 from tddfa_ros.training.aligned import READ_CHANNELS, Look
 from tddfa_ros.training.crops import CROP
-from tddfa_ros.training.decoding import LOG_SCALE_LIMIT, POSE_OUTPUTS, USUAL_SCALE
+from tddfa_ros.training.decoding import LOG_SCALE_LIMIT, USUAL_SCALE
 from tddfa_ros.training.networks import (
     CROP_PIXEL_MIDDLE,
     PIXEL_DEVIATION,
@@ -109,40 +109,42 @@ class CameraRegressor(nn.Module):
         starts = self.reader.starts(last.shape[0])
         for look in self.looks:
             outputs = outputs + self._looked(look, table, starts, outputs)
-        rows, scale, shift, logit = self._decoded(outputs)
+        rows, log_scale, shift, coefficients, logit = self._decoded(outputs)
         third = (rows[:, self.left] * rows[:, self.right]) @ self.difference
-        rotation = torch.cat([rows, third], dim=1) * (scale * USUAL_SCALE)
-        coefficients = outputs[:, POSE_OUTPUTS:-1]
+        rotation = torch.cat([rows, third], dim=1) * (_exp(log_scale) * USUAL_SCALE)
         params = torch.addmm(
-            self.offset, torch.cat([rotation, shift, coefficients], dim=1), self.place
+            self.offset,
+            torch.cat([rotation, torch.tanh(shift / 2), coefficients], dim=1),
+            self.place,
         )
         return params, torch.sigmoid(logit).squeeze(1)
 
-    def _decoded(
-        self, outputs: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Two rows of the rotation (b, 6), scale (b, 1), shift (b, 2), logit (b, 1)."""
-        first, second, log_scale, shift, _, logit = torch.split(outputs, self.sizes, dim=1)
+    def _decoded(self, outputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Two rows of the rotation (b, 6), then the outputs behind them as they are, in parts."""
+        first, second, *rest = torch.split(outputs, self.sizes, dim=1)
         first = first / torch.linalg.vector_norm(first, dim=1, keepdim=True)
         second = second - (first * second).sum(dim=1, keepdim=True) * first
         second = second / torch.linalg.vector_norm(second, dim=1, keepdim=True)
-        scale = torch.exp(log_scale.clamp(-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT))
-        return torch.cat([first, second], dim=1), scale, torch.tanh(shift / 2), logit
+        return torch.cat([first, second], dim=1), *rest
 
     def _looked(
         self, look: FoldedLook, table: torch.Tensor, starts: torch.Tensor, outputs: torch.Tensor
     ) -> torch.Tensor:
         """What a look adds to the outputs."""
-        rows, scale, shift, _ = self._decoded(outputs)
-        face = torch.addmm(self.mean, outputs[:, POSE_OUTPUTS:-1], self.basis)
-        camera = (rows * scale * self.flip).reshape(-1, 1, 2, 3).transpose(2, 3)
+        rows, log_scale, shift, coefficients, _ = self._decoded(outputs)
+        face = torch.addmm(self.mean, coefficients, self.basis)
+        camera = (rows * (_exp(log_scale) * self.flip)).reshape(-1, 1, 2, 3).transpose(2, 3)
         at = face.reshape(-1, len(self.mean) // 3, 1, 3) @ camera
-        at = at + (CROP / 2 * (1 + shift)).reshape(-1, 1, 1, 2)
+        at = at + (CROP / 2 * torch.tanh(shift / 2) + CROP / 2).reshape(-1, 1, 1, 2)
         places, weights = self.reader.places(at, starts)
         # Spread over the channels, and added, by products: broadcasting and summing take longer.
         values = table[places] * (weights @ torch.ones(1, READ_CHANNELS))
         features = torch.ones(1, 4) @ values.reshape(4, -1)
-        return look(features, torch.cat([rows, outputs[:, 6:-1]], dim=1))
+        return look(features, torch.cat([rows, log_scale, shift, coefficients], dim=1))
+
+
+def _exp(log_scale: torch.Tensor) -> torch.Tensor:
+    return torch.exp(log_scale.clamp(-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT))
 
 
 class FoldedLook(nn.Module):

@@ -116,7 +116,11 @@ def aside(maps: list[torch.Tensor], sides: nn.ModuleList) -> list[torch.Tensor]:
 
 def table_of(maps: list[torch.Tensor]) -> torch.Tensor:
     """(b, places of all maps, channels) of maps (b, channels, n, n): what the looks read."""
-    return torch.cat([level.permute(0, 2, 3, 1).flatten(1, 2) for level in maps], dim=1)
+    rows = [
+        level.permute(0, 2, 3, 1).reshape(-1, places.size**2, aligned.READ_CHANNELS)
+        for level, places in zip(maps, READ_PLACES, strict=True)
+    ]
+    return torch.cat(rows, dim=1)
 
 
 class DetectorNet(nn.Module):

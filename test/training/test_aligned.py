@@ -21,12 +21,16 @@ EXPRESSIONS = 16
 
 
 def linear_maps(count, slopes):
-    """Maps whose values are linear in the pixels where their places lie: (b, 2, n, n) each."""
+    """Maps whose values are linear in where their places lie: (b, READ_CHANNELS, n, n) each.
+
+    Even channels are linear in x, odd ones in y.
+    """
     maps = []
     for places in READ_PLACES:
         at = places.first + places.stride * torch.arange(places.size)
         y, x = torch.meshgrid(at, at, indexing="ij")
         plane = torch.stack([slopes[0] * x, slopes[1] * y])
+        plane = plane.repeat(aligned.READ_CHANNELS // 2, 1, 1)
         maps.append(torch.stack([plane + crop for crop in range(count)]))
     return maps
 
@@ -38,13 +42,13 @@ def test_linear_maps_are_read_exactly_and_held_outside(slopes, seed, count):
     generator = torch.Generator().manual_seed(seed)
     points = torch.rand(count, 50, 2, generator=generator) * 160 - 20
     read = reader(table_of(linear_maps(count, slopes)), points)
-    assert read.shape == (count, 50, len(READ_PLACES), 2)
+    assert read.shape == (count, 50, len(READ_PLACES), aligned.READ_CHANNELS)
     for k, places in enumerate(READ_PLACES):
         last = places.first + places.stride * (places.size - 1)
         held = points.clamp(places.first, last)
         wanted = held * torch.tensor(slopes) + torch.arange(count)[:, None, None]
         # A thousandth of a place short of the last one.
-        torch.testing.assert_close(read[:, :, k], wanted, atol=0.004 * places.stride, rtol=1e-4)
+        torch.testing.assert_close(read[:, :, k, -2:], wanted, atol=0.004 * places.stride, rtol=1e-4)
 
 
 def test_places_are_where_the_convolutions_look(rig):
@@ -111,8 +115,9 @@ def test_a_look_learns_to_correct_a_shift_from_what_it_reads(rig):
         centre = decoding.decode(truth, 40, EXPRESSIONS).centre
         maps = []
         for level in linear_maps(1, (1.0, 1.0)):
-            away = (level - centre[:, :, None, None]) / CROP
-            maps.append(torch.cat([away, -away] * 8, dim=1))
+            away = (level - centre.repeat(1, aligned.READ_CHANNELS // 2)[..., None, None]) / CROP
+            away[:, ::3] *= -1
+            maps.append(away)
         seen = reader(table_of(maps), model(decoding.decode(before, 40, EXPRESSIONS))[..., :2])
         return (before + look(seen, before[:, :-1]) - truth)[:, 7:9].square().mean()
 

@@ -23,3 +23,17 @@ def test_products_are_of_that_type(monkeypatch, has):
     with precision.mixed("cpu"):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     assert product.dtype == (torch.bfloat16 if has else torch.float32)
+
+
+def test_the_regressor_computes_about_the_same_in_half_precision(open_regressor, crops, monkeypatch):
+    net = open_regressor().eval()
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
+    with torch.no_grad():
+        exact = net.stages(crops[:2])
+        with precision.mixed("cpu"):
+            near = net.stages(crops[:2])
+    assert len(near) == 3
+    for first, second in zip(exact, near, strict=True):
+        assert second.dtype == torch.float32
+        assert (first - second).abs().max() < 0.1 * first.abs().max()
+        assert not torch.equal(first, second)
