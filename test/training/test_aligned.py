@@ -48,7 +48,9 @@ def test_linear_maps_are_read_exactly_and_held_outside(slopes, seed, count):
         held = points.clamp(places.first, last)
         wanted = held * torch.tensor(slopes) + torch.arange(count)[:, None, None]
         # A thousandth of a place short of the last one.
-        torch.testing.assert_close(read[:, :, k, -2:], wanted, atol=0.004 * places.stride, rtol=1e-4)
+        torch.testing.assert_close(
+            read[:, :, k, -2:], wanted, atol=0.004 * places.stride, rtol=1e-4
+        )
 
 
 def test_places_are_where_the_convolutions_look(rig):

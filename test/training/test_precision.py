@@ -25,7 +25,9 @@ def test_products_are_of_that_type(monkeypatch, has):
     assert product.dtype == (torch.bfloat16 if has else torch.float32)
 
 
-def test_the_regressor_computes_about_the_same_in_half_precision(open_regressor, crops, monkeypatch):
+def test_the_regressor_computes_about_the_same_in_half_precision(
+    open_regressor, crops, monkeypatch
+):
     net = open_regressor().eval()
     monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
     with torch.no_grad():
