@@ -1,9 +1,9 @@
-"""Second looks at a face: features and pixels where the fit so far says that its parts are.
+"""Second looks at a face: features where the fit so far says that its parts are.
 
-The first fit sees a map of 4x4 places. From there on each look reads the finer maps, and the crop
-itself, at points of the fitted face, and corrects the fit: cascaded regression as in Cao et al.,
-"Face alignment by explicit shape regression", 2012, with learned features as in Zhang et al.,
-"PyMAF: 3D human pose and shape regression with pyramidal mesh alignment feedback loop", 2021.
+The first fit sees a map of 4x4 places. From there on each look reads the finer maps at points of
+the fitted face, and corrects the fit: cascaded regression as in Cao et al., "Face alignment by
+explicit shape regression", 2012, with learned features as in Zhang et al., "PyMAF: 3D human pose
+and shape regression with pyramidal mesh alignment feedback loop", 2021.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ from tddfa_ros.training.networks import (
     READ_LAYERS,
     DetectorNet,
     RegressorNet,
-    aside,
+    narrowed,
     table_of,
 )
 from tddfa_ros.training.train_detector import peaks
@@ -98,7 +98,7 @@ class CameraRegressor(nn.Module):
             pixels = layer(pixels)
             if k in READ_LAYERS:
                 maps.append(pixels)
-        return self.fit(aside(maps, self.sides), pixels)
+        return self.fit(narrowed(maps, self.sides), pixels)
 
     def fit(
         self, maps: list[torch.Tensor], last: torch.Tensor

@@ -82,23 +82,21 @@ class RegressorNet(nn.Module):
         return self._maps(crops)[-1].flatten(1)
 
     def _maps(self, crops: torch.Tensor) -> list[torch.Tensor]:
-        """Those that the looks read (b, READ_CHANNELS, n, n), then the last one."""
+        """Those of READ_LAYERS, then the last one."""
         x = crops.permute(0, 3, 1, 2).float().sub_(CROP_PIXEL_MIDDLE).div_(PIXEL_DEVIATION)
         x, maps = x.contiguous(memory_format=torch.channels_last), []
         for k, layer in enumerate(self.body):
             x = layer(x)
             if k in READ_LAYERS:
                 maps.append(x)
-        return [*aside(maps, self.sides), x.float()]
+        return [*maps, x.float()]
 
     def stages(self, crops: torch.Tensor) -> list[torch.Tensor]:
         """Outputs (b, outputs) of the first fit and after each look."""
         *maps, last = self._maps(crops)
+        table = table_of(narrowed(maps, self.sides)).float() if self.looks else None
         with torch.autocast(last.device.type, enabled=False):
             outputs = [self.head(last.flatten(1))]
-            if not self.looks:
-                return outputs
-            table = table_of(maps).float()
             for look in self.looks:
                 # What is read where is as it is: a look learns to correct, not to be corrected.
                 before = outputs[-1].detach()
@@ -109,9 +107,10 @@ class RegressorNet(nn.Module):
         return outputs
 
 
-def aside(maps: list[torch.Tensor], sides: nn.ModuleList) -> list[torch.Tensor]:
-    """Maps with READ_CHANNELS channels: the first as it is, the others through the sides."""
-    return [maps[0], *(side(level) for side, level in zip(sides, maps[1:], strict=False))]
+def narrowed(maps: list[torch.Tensor], sides: nn.ModuleList) -> list[torch.Tensor]:
+    """Maps (b, c, n, n) with READ_CHANNELS channels: the first has them, sides make the others."""
+    first, *others = maps
+    return [first, *(side(level) for side, level in zip(sides, others, strict=True))]
 
 
 def table_of(maps: list[torch.Tensor]) -> torch.Tensor:
