@@ -15,7 +15,14 @@ import numpy as np
 from tddfa_ros.core import model_set
 from tddfa_ros.core.errors import MediaError, TddfaError
 from tddfa_ros.core.release.mat_file import read_mat
-from tddfa_ros.training import checkpoint, embedded, evaluate, makehuman, makehuman_files
+from tddfa_ros.training import (
+    checkpoint,
+    embedded,
+    evaluate,
+    makehuman,
+    makehuman_files,
+    packed,
+)
 from tddfa_ros.training import rig as rig_file
 from tddfa_ros.training.curves import Curves
 from tddfa_ros.training.loop import Recipe, train_together
@@ -58,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     train = verbs.add_parser("train", help="train a network, or go on with a run")
     train.add_argument("network", choices=("regressor", "detector"))
-    train.add_argument("--rig", type=Path, default=_SET / embedded.RIG_FILE)
+    train.add_argument("--rig", type=Path, help="instead of that of the set")
     train.add_argument("--run", type=Path, default=_RUN, help="folder of states and curves")
     train.add_argument(
         "--from", dest="base", type=Path, metavar="SET", help="begin with this set's regressor"
@@ -81,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     export.add_argument("--run", type=Path, default=_RUN)
     export.add_argument("--out", type=Path, default=_SET)
     export.add_argument("--base", type=Path, help="set whose detector is taken if none was trained")
-    export.add_argument("--score-threshold", type=float, default=embedded.SCORE_THRESHOLD)
+    export.add_argument("--score-threshold", type=float, help="instead of the usual one")
 
     check = verbs.add_parser("evaluate", help="measure a model set")
     check.add_argument("--set", type=Path, default=_SET)
@@ -119,14 +126,17 @@ def _train(options: argparse.Namespace) -> None:
     if options.base is not None:
         if options.network != "regressor":
             raise TrainingError("--from: sets have no weights of their detector to begin with")
+        start = options.base / embedded.WEIGHTS_FILE
+        packed.read(start)  # What is wrong with it is better said before several processes begin.
         recipe = dataclasses.replace(
             recipe,
-            start=str(options.base / embedded.WEIGHTS_FILE),
+            start=str(start),
             rate=_FURTHER_SHARE * recipe.rate,
             muon_rate=_FURTHER_SHARE * recipe.muon_rate,
         )
     kind = {"regressor": RegressorTraining, "detector": DetectorTraining}[options.network]
-    train_together(kind, options.rig, options.run, recipe)
+    rig = options.rig or (options.base or _SET) / embedded.RIG_FILE
+    train_together(kind, rig, options.run, recipe)
     curves = Curves(options.run / f"{options.network}.csv")
     columns = ["loss", *(("held_out_nme",) if options.network == "regressor" else ("heat", "box"))]
     curves.plot(options.run / f"{options.network}.png", columns)

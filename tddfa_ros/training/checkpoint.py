@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from tddfa_ros.core.array_file import read_bounded, read_npz
 from tddfa_ros.core.atomic_file import replacing
-from tddfa_ros.core.errors import TddfaError
 from tddfa_ros.training.together import TrainingError
-
-_MOST_BYTES = 64 * 1024 * 1024
 
 
 def save(path: str | Path, state: dict[str, Any]) -> None:
@@ -79,55 +72,6 @@ def restore(module: torch.nn.Module, weights: dict[str, Any], path: str | Path) 
             f"{path} is the state of another network, or of another version of it; choose another "
             "folder"
         ) from error
-
-
-def pack(weights: dict[str, torch.Tensor]) -> bytes:
-    """An .npz of a module's state, its matrices in half precision: that is fine enough."""
-    matrices, vectors = _by_precision(weights)
-    arrays = {
-        "layout": np.frombuffer(_layout(weights), np.uint8),
-        "half": np.concatenate([value.numpy().astype(np.float16).ravel() for value in matrices]),
-        "single": np.concatenate([value.numpy().ravel() for value in vectors]),
-    }
-    stream = io.BytesIO()
-    np.savez_compressed(stream, **arrays)
-    return stream.getvalue()
-
-
-@torch.no_grad()
-def unpack(module: torch.nn.Module, path: str | Path) -> None:
-    """Give a module the weights of a file that :func:`pack` made.
-
-    Raises
-    ------
-    TrainingError
-        There is no such file, it is damaged, or of another network.
-    """
-    try:
-        arrays = read_npz(read_bounded(Path(path), _MOST_BYTES), str(path), _MOST_BYTES)
-    except (OSError, TddfaError) as error:
-        raise TrainingError(f"no weights to begin with: {error}") from error
-    own = module.state_dict()
-    if set(arrays) != {"layout", "half", "single"} or arrays["layout"].tobytes() != _layout(own):
-        raise TrainingError(f"{path} has the weights of another network, or of another version")
-    for values, name in zip(_by_precision(own), ("half", "single"), strict=True):
-        flat = torch.from_numpy(arrays[name].astype(np.float32))
-        parts = flat.split([value.numel() for value in values])
-        for value, part in zip(values, parts, strict=True):
-            value.copy_(part.view_as(value))
-
-
-def _by_precision(
-    weights: dict[str, torch.Tensor],
-) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Matrices and vectors; counters are neither."""
-    values = [value for value in weights.values() if value.is_floating_point()]
-    return [v for v in values if v.ndim > 1], [v for v in values if v.ndim <= 1]
-
-
-def _layout(weights: dict[str, torch.Tensor]) -> bytes:
-    """Names and shapes as text."""
-    return json.dumps([[name, list(value.shape)] for name, value in weights.items()]).encode()
 
 
 class Average:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from tddfa_ros.core import model_set
 from tddfa_ros.core.errors import ModelSetError
 from tddfa_ros.core.model_description import DetectorSpec, RegressorSpec
 from tddfa_ros.core.model_set import ModelSet
-from tddfa_ros.training import checkpoint, export, face_region, quantise
+from tddfa_ros.training import checkpoint, export, face_region, packed, quantise
 from tddfa_ros.training import rig as rig_file
 from tddfa_ros.training.crops import CROP, CropSource
 from tddfa_ros.training.equalise import equalise
@@ -27,6 +28,17 @@ CARD_FILE = "MODEL_CARD.md"
 BOX_SCALE, BOX_SHIFT_DOWN = 1.236, 0.105
 """The region around a box that equals, in the mean over poses of the rig, that of the landmarks."""
 SCORE_THRESHOLD = 0.4
+_DETECTOR_SPEC = DetectorSpec(
+    max_height=720,
+    max_width=1080,
+    input_scale=0.5,
+    score_threshold=SCORE_THRESHOLD,
+    candidate_threshold=0.1,
+    nms_iou=0.35,
+    pre_nms=300,
+    keep=100,
+)
+_LICENCE = "CC0-1.0"
 _CALIBRATION_SEED = 2**40 + 8
 
 
@@ -36,7 +48,7 @@ def write(
     out: str | Path,
     *,
     base: str | Path | None = None,
-    score_threshold: float = SCORE_THRESHOLD,
+    score_threshold: float | None = None,
     calibration_crops: int = 128,
 ) -> ModelSet:
     """Write the set of the averaged networks of a run.
@@ -44,7 +56,8 @@ def write(
     Parameters
     ----------
     run : folder with ``regressor.pt`` and ``detector.pt``
-    base : set whose detector is taken if the run has none
+    base : set whose detector is taken, as it is, if the run has none
+    score_threshold : of the detector; None takes the usual one, or that of `base`
     rig : the rig that they were trained on
     out : folder of the set; a model card in it is kept
     calibration_crops : for the ranges in which the regressor's activations are rounded
@@ -52,21 +65,24 @@ def write(
     Raises
     ------
     ModelSetError
-        A network or the rig is missing.
+        A network or the rig is missing, or `base` may not be passed on as freely as this set.
     """
     head = rig_file.load(rig)
     regressor, regressor_state = _network(
         Path(run) / "regressor.pt", RegressorNet(head, EXPRESSIONS)
     )
-    detector, scenes = _detector(Path(run) / "detector.pt", base)
+    detector, detector_spec, scenes = _detector(Path(run) / "detector.pt", base)
+    if score_threshold is not None:
+        detector_spec = replace(detector_spec, score_threshold=score_threshold)
     crops = CropSource(head, EXPRESSIONS, seed=_CALIBRATION_SEED, pool=calibration_crops)
     calibration = torch.from_numpy(crops.batch(calibration_crops).crops)
     equalise(regressor, calibration)
     quantise.calibrate(regressor, calibration)
     face_model = face_region.build(head)
+    crops_seen = regressor_state["seen"] + regressor_state.get("start_seen", 0)
     beside = {
         RIG_FILE: Path(rig).read_bytes(),
-        WEIGHTS_FILE: checkpoint.pack(regressor_state["average"]),
+        WEIGHTS_FILE: packed.pack(regressor_state["average"], crops_seen),
     }
     card = Path(out) / CARD_FILE
     if card.exists():
@@ -75,16 +91,7 @@ def write(
         out,
         face_model=face_model,
         detector=detector,
-        detector_spec=DetectorSpec(
-            max_height=720,
-            max_width=1080,
-            input_scale=0.5,
-            score_threshold=score_threshold,
-            candidate_threshold=0.1,
-            nms_iou=0.35,
-            pre_nms=300,
-            keep=100,
-        ),
+        detector_spec=detector_spec,
         regressor=export.regressor_onnx(regressor),
         regressor_spec=RegressorSpec(
             input_size=CROP,
@@ -101,29 +108,35 @@ def write(
         provenance={
             "source": "MakeHuman head (CC0 1.0); networks trained on synthetic pictures of it only",
             "made_by": "python -m tddfa_ros.training",
-            "regressor_crops_seen": regressor_state["seen"],
+            "regressor_crops_seen": crops_seen,
             "detector_scenes_seen": scenes,
         },
         beside=beside,
     )
 
 
-def _detector(path: Path, base: str | Path | None) -> tuple[bytes, Any]:
-    """The network, and how many scenes it has seen."""
+def _detector(path: Path, base: str | Path | None) -> tuple[bytes, DetectorSpec, Any]:
+    """The network, how to use it, and how many scenes it has seen."""
     if path.exists() or base is None:
-        net, state = _network(path, DetectorNet())
-        return export.detector_onnx(net), state["seen"]
+        net, state = _network(
+            path, DetectorNet(), ", or name a set with --base to take its detector"
+        )
+        return export.detector_onnx(net), _DETECTOR_SPEC, state["seen"]
     known = model_set.load(base)
     provenance = model_set.read_description(base).provenance
-    return known.detector_path.read_bytes(), provenance.get("detector_scenes_seen")
+    if known.licence != _LICENCE or "detector_scenes_seen" not in provenance:
+        raise ModelSetError(
+            f"{base}: its detector is not of this training ({known.licence}), and the set would "
+            "say so of it; train a detector, or take that of the embedded set"
+        )
+    return known.detector_path.read_bytes(), known.detector, provenance["detector_scenes_seen"]
 
 
-def _network(path: Path, net: torch.nn.Module) -> tuple[Any, dict[str, Any]]:
+def _network(path: Path, net: torch.nn.Module, remedy: str = "") -> tuple[Any, dict[str, Any]]:
     state = checkpoint.load(path)
     if state is None:
         raise ModelSetError(
-            f"no training state {path}; run `python -m tddfa_ros.training train`, or export with "
-            "--base SET to take that set's detector"
+            f"no training state {path}; run `python -m tddfa_ros.training train`{remedy}"
         )
     checkpoint.restore(net, state["average"], path)
     return net.eval(), state

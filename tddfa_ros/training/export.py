@@ -98,15 +98,16 @@ class CameraRegressor(nn.Module):
             pixels = layer(pixels)
             if k in READ_LAYERS:
                 maps.append(pixels)
-        return self.fit(narrowed(maps, self.sides), pixels)
+        return self.fit(narrowed(maps, self.sides) if self.looks else [], pixels)
 
     def fit(
         self, maps: list[torch.Tensor], last: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What comes of the maps that looks read, and the last one, as :meth:`forward` gives it."""
         outputs = self.head(last.flatten(1))
-        table = table_of(maps).reshape(-1, READ_CHANNELS)
-        starts = self.reader.starts(last.shape[0])
+        if self.looks:
+            table = table_of(maps).reshape(-1, READ_CHANNELS)
+            starts = self.reader.starts(last.shape[0])
         for look in self.looks:
             outputs = outputs + self._looked(look, table, starts, outputs)
         rows, log_scale, shift, coefficients, logit = self._decoded(outputs)

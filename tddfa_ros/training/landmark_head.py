@@ -13,7 +13,7 @@ from tddfa_ros.training.networks import RegressorNet
 
 
 class LandmarkRegularised(nn.Module):
-    """A regressor with a head that gives the 68 landmarks directly from the same features.
+    """A regressor without looks, and a head that gives the landmarks from the same features.
 
     Only `net` is exported; the head's task shapes the features that both share.
     """

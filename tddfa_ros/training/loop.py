@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import multiprocessing
 
-from tddfa_ros.training import checkpoint, together
+from tddfa_ros.training import checkpoint, packed, together
 from tddfa_ros.training.curves import Curves
 from tddfa_ros.training.muon import Muon
 from tddfa_ros.training.together import Group, TrainingError
@@ -132,11 +132,12 @@ class Training(ABC):
         self.optimizers = optimizers_of(self.net, recipe)
         self.average = checkpoint.Average(self.net)
         self.seen, self.elapsed = 0, 0.0
+        self.start_seen = 0  # examples that the weights had seen with which the run began
         self.curves = Curves(self.folder / f"{self.name}.csv")
         self._resume()
         self.prepare()
         # All start from the same weights, but draw differently from here on.
-        torch.manual_seed(recipe.seed + self.seen + self.group.rank)
+        torch.manual_seed(recipe.seed + self.start_seen + self.seen + self.group.rank)
 
     @abstractmethod
     def make_net(self) -> torch.nn.Module:
@@ -168,14 +169,22 @@ class Training(ABC):
         state = checkpoint.load(self.state_path)
         if state is None:
             if self.recipe.start is not None:
-                checkpoint.unpack(self.net, self.recipe.start)
+                self.start_seen = packed.unpack(self.net, self.recipe.start)
                 self.average = checkpoint.Average(self.net)
             return
+        anew = not state.get("start_seen", 0)
+        if anew != (self.recipe.start is None):
+            raise TrainingError(
+                f"{self.state_path} is of a run that began "
+                + ("anew" if anew else "with given weights")
+                + ": go on likewise (--from), or choose another folder"
+            )
         checkpoint.restore(self.net, state["net"], self.state_path)
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.average = checkpoint.Average(self.net, state["average"])
         self.seen, self.elapsed = state["seen"], state["elapsed"]
+        self.start_seen = state.get("start_seen", 0)
 
     def save(self) -> None:
         """Write the state so that a later run goes on from here."""
@@ -188,6 +197,7 @@ class Training(ABC):
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
                 "average": self.average.state,
                 "seen": self.seen,
+                "start_seen": self.start_seen,
                 "elapsed": self.elapsed,
             },
         )
@@ -201,7 +211,7 @@ class Training(ABC):
             A worker process died.
         """
         recipe = self.recipe
-        seed = recipe.seed + self.seen
+        seed = recipe.seed + self.start_seen + self.seen
         if self.group.count > 1:
             recipe = replace(recipe, workers=0)
             sequence = np.random.SeedSequence([seed, self.group.rank])
@@ -214,7 +224,9 @@ class Training(ABC):
         # Forked children of a process whose thread pools run would hang.
         spawn = multiprocessing.get_context("spawn")
         out = spawn.Queue(8)
-        seeds = np.random.SeedSequence([recipe.seed, self.seen]).generate_state(recipe.workers)
+        seeds = np.random.SeedSequence([recipe.seed, self.start_seen + self.seen]).generate_state(
+            recipe.workers
+        )
         workers = [
             spawn.Process(
                 target=_work, args=(type(self), self.rig_path, int(s), recipe, out), daemon=True

@@ -1,4 +1,4 @@
-"""The networks: plain convolutions, which both train and run fast on a CPU."""
+"""The networks: plain convolutions and, for the regressor, the looks of :mod:`aligned`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class RegressorNet(nn.Module):
     ----------
     rig : whose face is fitted
     expressions : number of its leading expression components that are fitted
-    looks : corrections of the first fit
+    looks : corrections of the first fit; 0 leaves it as it is
     """
 
     def __init__(self, rig: Rig, expressions: int, looks: int = LOOKS) -> None:
@@ -64,7 +64,8 @@ class RegressorNet(nn.Module):
             self.head.bias[:6] = torch.tensor([1.0, 0, 0, 0, 1, 0])
         # The first of the maps is read as it is, the others with as many channels as it has.
         self.sides = nn.ModuleList(
-            conv(channels, aligned.READ_CHANNELS, 1, 1, quantised=True) for channels in (64, 96)
+            conv(channels, aligned.READ_CHANNELS, 1, 1, quantised=True)
+            for channels in ((64, 96) if looks else ())
         )
         self.read_points = aligned.point_model(rig, expressions)
         self.reader = aligned.Reader(READ_PLACES)

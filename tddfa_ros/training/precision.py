@@ -6,7 +6,10 @@ import torch
 
 
 def has_bfloat16(device: str | torch.device) -> bool:
-    """Whether products of bfloat16 are faster there than those of float32."""
+    """Whether products of bfloat16 are taken to be faster there than those of float32.
+
+    On GPUs, and on processors that say AVX-512 BF16.
+    """
     if torch.device(device).type != "cpu":
         return True
     return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))

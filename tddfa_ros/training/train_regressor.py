@@ -88,7 +88,7 @@ class RegressorTraining(Training):
 
     def _seen_anew(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The batch as further pictures of the same faces, half of them in a mirror."""
-        rng = np.random.default_rng([self.seen, self.group.rank])
+        rng = np.random.default_rng([self.start_seen + self.seen, self.group.rank])
         taken = retake(rng, batch["crops"].cpu().numpy(), batch["points"].cpu().numpy())
         pair = (torch.from_numpy(value).to(self.device) for value in taken)
         mirrored = torch.rand(len(batch["crops"]), device=self.device) < 0.5
@@ -101,7 +101,7 @@ class RegressorTraining(Training):
         count = int(CLIP_SHARE * len(batch["crops"]))
         rows = torch.nonzero(batch["is_face"]).flatten()[:count]
         stills = (batch[name][rows].cpu().numpy() for name in ("crops", "points"))
-        moved = short_video.next_frames(np.random.default_rng(self.seen), *stills)
+        moved = short_video.next_frames(np.random.default_rng(self.start_seen + self.seen), *stills)
         more = {name: value[rows] for name, value in batch.items()}
         for name, value in zip(("crops", "points"), moved, strict=True):
             more[name] = torch.from_numpy(value).to(self.device)

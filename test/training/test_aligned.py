@@ -90,16 +90,24 @@ def test_points_are_symmetric_and_begin_with_the_landmarks(rig):
     assert beside_the_jaw[4, 1] < landmarks[8, 1] - 0.005
 
 
-def test_a_new_look_changes_nothing_and_trains_without_moving_what_it_reads(rig):
+def test_a_new_look_changes_nothing(rig):
     net = RegressorNet(rig, EXPRESSIONS)
     crops = torch.randint(0, 256, (4, CROP, CROP, 3), dtype=torch.uint8)
     first, *others = net.stages(crops)
     assert len(others) == 2
     for stage in others:
         assert torch.equal(stage, first)
-    others[-1].square().sum().backward()
-    assert net.head.weight.grad.abs().max() > 0
+
+
+def test_a_correction_trains_the_maps_that_it_reads_and_not_the_fit_before(open_regressor, crops):
+    net = open_regressor()
+    stages = net.stages(crops[:4])
+    (stages[2] - stages[1]).square().sum().backward()
     assert net.looks[1].change.weight.grad.abs().max() > 0
+    for weight in (net.body[0].weight, net.sides[1][0].weight):
+        assert weight.grad.abs().max() > 0
+    assert float(net.head.weight.grad.abs().max()) < 1e-6
+    assert net.looks[0].change.weight.grad.abs().max() < 1e-6
 
 
 def test_a_look_learns_to_correct_a_shift_from_what_it_reads(rig):

@@ -1,5 +1,8 @@
 """The exported set: the networks as trained, in the contract of the model sets."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,7 +13,7 @@ from tddfa_ros.core.detect import Detector  # noqa: E402
 from tddfa_ros.core.errors import ModelSetError  # noqa: E402
 from tddfa_ros.core.model_set import ModelSet  # noqa: E402
 from tddfa_ros.core.onnx_session import OnnxSession, TensorSpec  # noqa: E402
-from tddfa_ros.training import checkpoint, decoding, embedded, evaluate, export  # noqa: E402
+from tddfa_ros.training import checkpoint, decoding, embedded, evaluate, export, packed  # noqa: E402
 from tddfa_ros.training.networks import DetectorNet, RegressorNet  # noqa: E402
 
 
@@ -48,7 +51,7 @@ def test_set_loads_and_is_small_enough(exported, networks, rig):
     assert model_set.load(exported.path).name == "embedded"
     assert exported.face_model.metres_per_unit == 1
     begun = RegressorNet(rig, 16)
-    checkpoint.unpack(begun, exported.path / embedded.WEIGHTS_FILE)
+    assert packed.unpack(begun, exported.path / embedded.WEIGHTS_FILE) == 7
     torch.testing.assert_close(begun.head.weight, networks[0].head.weight, rtol=1e-3, atol=1e-6)
 
 
@@ -113,10 +116,19 @@ def test_landmarks_of_the_set_are_those_of_the_training(exported, networks, rig,
 def test_a_run_without_a_detector_takes_that_of_another_set(exported, networks, rig_path, tmp_path):
     checkpoint.save(tmp_path / "regressor.pt", {"average": networks[0].state_dict(), "seen": 9})
     out = tmp_path / "out"
-    again = embedded.write(tmp_path, rig_path, out, base=exported.path, calibration_crops=16)
+    base = tmp_path / "base"
+    shutil.copytree(exported.path, base)
+    description = base / "model.yaml"
+    text = description.read_text()
+    description.write_text(text.replace("score_threshold: 0.4", "score_threshold: 0.45"))
+    again = embedded.write(tmp_path, rig_path, out, base=base, calibration_crops=16)
     assert again.detector_path.read_bytes() == exported.detector_path.read_bytes()
+    assert again.detector == replace(exported.detector, score_threshold=0.45)
     provenance = model_set.read_description(out).provenance
     assert (provenance["regressor_crops_seen"], provenance["detector_scenes_seen"]) == (9, 7)
+    description.write_text(text.replace("licence: CC0-1.0", "licence: MIT"))
+    with pytest.raises(ModelSetError, match="MIT"):
+        embedded.write(tmp_path, rig_path, out, base=base, calibration_crops=16)
 
 
 def test_missing_state_is_named(tmp_path, rig_path):

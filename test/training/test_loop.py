@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
-from tddfa_ros.training import checkpoint, loop  # noqa: E402
+from tddfa_ros.training import checkpoint, loop, packed  # noqa: E402
 from tddfa_ros.training.__main__ import main  # noqa: E402
 from tddfa_ros.training.curves import Curves  # noqa: E402
 from tddfa_ros.training.loop import Recipe, Replay, Training, rate_factor  # noqa: E402
@@ -168,41 +168,20 @@ def test_a_dead_worker_ends_the_run(tmp_path):
         run.run()
 
 
-def test_weights_come_back_from_a_set_to_half_precision(tmp_path):
-    torch.manual_seed(1)
-    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
-    net(torch.randn(5, 3, 8, 8))
-    path = tmp_path / "weights.npz"
-    path.write_bytes(checkpoint.pack(net.state_dict()))
-    other = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
-    checkpoint.unpack(other, path)
-    for name, value in net.state_dict().items():
-        if value.is_floating_point():
-            exact = value.ndim == 1
-            torch.testing.assert_close(
-                other.state_dict()[name],
-                value,
-                rtol=0 if exact else 1e-3,
-                atol=0 if exact else 1e-4,
-            )
-    with pytest.raises(loop.TrainingError, match="another network"):
-        checkpoint.unpack(torch.nn.Linear(3, 3), path)
-    with pytest.raises(loop.TrainingError, match="no weights to begin with"):
-        checkpoint.unpack(other, tmp_path / "absent.npz")
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(loop.TrainingError, match="no weights to begin with"):
-        checkpoint.unpack(other, path)
-
-
 def test_a_new_run_begins_with_given_weights_and_goes_on_with_its_own(tmp_path):
     training(tmp_path / "known", examples=640).run()
     known = checkpoint.load(tmp_path / "known" / "line.pt")["average"]
     path = tmp_path / "weights.npz"
-    path.write_bytes(checkpoint.pack(known))
+    path.write_bytes(packed.pack(known, 640))
     run = training(tmp_path / "next", examples=320, start=str(path))
     torch.testing.assert_close(run.net.state_dict(), known, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(run.average.state, run.net.state_dict())
+    assert (run.seen, run.start_seen) == (0, 640)
     run.run()
     path.unlink()
     again = training(tmp_path / "next", examples=640, start=str(path))
-    assert again.seen == 320
+    assert (again.seen, again.start_seen) == (320, 640)
+    torch.testing.assert_close(again.net.state_dict(), run.net.state_dict())
+    for folder, start in (("next", None), ("known", str(path))):
+        with pytest.raises(loop.TrainingError, match="go on likewise"):
+            training(tmp_path / folder, examples=640, start=start)

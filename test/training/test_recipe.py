@@ -13,7 +13,15 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
 from tddfa_ros.core import model_set  # noqa: E402
-from tddfa_ros.training import checkpoint, evaluate, loop, train_regressor  # noqa: E402
+from tddfa_ros.training import __main__ as training_command  # noqa: E402
+from tddfa_ros.training import (  # noqa: E402
+    checkpoint,
+    embedded,
+    evaluate,
+    loop,
+    packed,
+    train_regressor,
+)
 from tddfa_ros.training.__main__ import RECIPES, main  # noqa: E402
 from tddfa_ros.training.decoding import decode  # noqa: E402
 
@@ -86,6 +94,33 @@ def test_a_state_of_another_network_is_told(rig_path, tmp_path, capsys):
     )
     assert main(["train", "regressor", "--rig", str(rig_path), "--run", str(tmp_path)]) == 1
     assert "regressor.pt is the state of another network" in capsys.readouterr().err
+
+
+def test_training_on_begins_with_a_set_and_its_rig_at_a_tenth_of_the_rates(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(training_command, "train_together", lambda *given: asked.append(given))
+    monkeypatch.setattr(training_command.Curves, "read", lambda curves: {})
+    monkeypatch.setattr(training_command.Curves, "plot", lambda curves, *about: None)
+    asked = []
+    weights = tmp_path / embedded.WEIGHTS_FILE
+    weights.write_bytes(packed.pack(torch.nn.Linear(2, 2).state_dict(), 5))
+    command = ["train", "regressor", "--run", str(tmp_path / "run"), "--recipe", "small"]
+    assert main(command) == main([*command, "--from", str(tmp_path)]) == 0
+    (_, rig, _, anew), (_, rig_of_set, _, further) = asked
+    assert (rig.parent.name, rig_of_set) == ("embedded", tmp_path / embedded.RIG_FILE)
+    assert further.rate == pytest.approx(anew.rate / 10)
+    assert further.muon_rate == pytest.approx(anew.muon_rate / 10)
+    assert (anew.start, further.start) == (None, str(weights))
+    capsys.readouterr()
+    command[1] = "detector"
+    assert main([*command, "--from", str(tmp_path)]) == 1
+    assert "--from" in capsys.readouterr().err
+    weights.unlink()
+    command[1] = "regressor"
+    assert main([*command, "--from", str(tmp_path)]) == 1
+    assert "no weights to begin with" in capsys.readouterr().err
+    assert len(asked) == 2
 
 
 def children_of(pid):
