@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import queue
 import time
 from abc import ABC, abstractmethod
@@ -292,7 +293,7 @@ class Training(ABC):
         row: dict[str, Any] = {"seconds": round(self.elapsed, 1), "seen": self.seen, "rate": rate}
         names = ("loss", *self.columns)
         row |= dict(zip(names, (round(float(m), 5) for m in means), strict=True))
-        net = self.make_net().to(self.device)
+        net = copy.deepcopy(self.net)
         net.load_state_dict(self.average.state)
         net.eval()
         row |= {name: round(value, 5) for name, value in self.validate(net).items()}

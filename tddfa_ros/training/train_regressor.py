@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -38,13 +39,17 @@ class RegressorTraining(Training):
     name = "regressor"
     columns = ("train_nme", "closure", "expression", "face", "stability")
 
+    @cached_property
+    def _rig(self) -> Rig:
+        return rig_file.load(self.rig_path)
+
     def make_net(self) -> torch.nn.Module:
         """The network at its start."""
-        return RegressorNet(rig_file.load(self.rig_path), EXPRESSIONS)
+        return RegressorNet(self._rig, EXPRESSIONS)
 
     def prepare(self) -> None:
         """Load the face model at the points and make the held-out crops."""
-        rig = rig_file.load(self.rig_path)
+        rig = self._rig
         dense = spread_points(rig, DENSE_POINTS)
         self.points = PointModel.at_truth(rig, dense, EXPRESSIONS).to(self.device)
         self.loss = FitLoss(68 + DENSE_POINTS).to(self.device)
