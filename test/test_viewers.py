@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,15 @@ def published(tddfa_v2_set: Path) -> dict[str, str]:
     node = FaceNode(parameter_overrides=[Parameter("model_set", value=str(tddfa_v2_set))])
     try:
         assert node.start()
-        topics = node.get_publisher_names_and_types_by_node("face_node", "/")
-        return {name: types[0] for name, types in topics}
+        created = {publisher.topic_name for publisher in node.publishers}
+        assert "/faces" in created
+        # The graph learns of a node's own publishers a little after they are created.
+        end, known = time.monotonic() + 30, {}
+        while not created <= known.keys() and time.monotonic() < end:
+            topics = node.get_publisher_names_and_types_by_node("face_node", "/")
+            known = {name: types[0] for name, types in topics}
+            time.sleep(0.02)
+        return known
     finally:
         node.close()
         rclpy.try_shutdown()
