@@ -9,6 +9,7 @@ import numpy as np
 
 from tddfa_ros.training import backdrop, lighting
 from tddfa_ros.training.degrade import degrade
+from tddfa_ros.training.face_region import nearest_expressions
 from tddfa_ros.training.occlude import occlude
 from tddfa_ros.training.rig import MODEL_SHAPES, Rig
 from tddfa_ros.training.sight import CANVAS, ROI_PX, Layers, Studio, spread_points
@@ -35,7 +36,8 @@ class Batch:
     crops : (b, CROP, CROP, 3) uint8 BGR
     points : (b, 268, 3) float32, pixels of the crop, y down, z towards the viewer
     rotation : (b, 3, 3) float32, face to camera with y up
-    shape : (b, 40) and expression : (b, e) float32 coefficients of the face model
+    shape : (b, 40) and expression : (b, e) float32 coefficients of the face model; what of an
+        expression it has no component for is told by those that come nearest
     is_face : (b,) float32, 1 or 0; the rest of the truth of a 0 is meaningless
     tone : (b,) float32, of the skin, 0 darkest to 1
     occluded : (b,) bool, something was laid over the picture
@@ -69,7 +71,7 @@ class CropSource:
         self._rng = np.random.default_rng(seed)
         self._studio = Studio(rig, spread_points(rig, DENSE_POINTS))
         self._painter = SkinPainter(rig)
-        self._expressions = expression_count
+        self._nearest = nearest_expressions(rig, expression_count)
         self._pool_size, self._reuse = pool, reuse
         self._pool: list[Layers] = []
         self._next, self._owed = 0, 0.0
@@ -83,7 +85,7 @@ class CropSource:
         points = np.zeros((size, 68 + DENSE_POINTS, 3), np.float32)
         rotation = np.tile(np.eye(3, dtype=np.float32), (size, 1, 1))
         shape = np.zeros((size, MODEL_SHAPES), np.float32)
-        expression = np.zeros((size, self._expressions), np.float32)
+        expression = np.zeros((size, self._nearest.shape[1]), np.float32)
         is_face = np.ones(size, np.float32)
         tone, occluded = np.zeros(size, np.float32), np.zeros(size, bool)
         for k in range(size):
@@ -97,7 +99,7 @@ class CropSource:
             tone[k] = layers.skin_tone
             rotation[k] = turn @ layers.truth.rotation
             shape[k] = layers.truth.shape[:MODEL_SHAPES]
-            expression[k] = layers.truth.expression[: self._expressions]
+            expression[k] = layers.truth.expression @ self._nearest
         return Batch(crops, points, rotation, shape, expression, is_face, tone, occluded)
 
     def _renew(self, crops: int) -> None:

@@ -91,6 +91,27 @@ def rig_point(rig: Rig) -> np.ndarray:
     return (rig.mean[rig.sellion_corners[0]] * rig.sellion_weights[0][:, None]).sum(axis=0)
 
 
+def nearest_expressions(rig: Rig, count: int) -> np.ndarray:
+    """What the face model needs to show each expression component of the rig, as far as it can.
+
+    Parameters
+    ----------
+    count : of the rig's components, the first ones, are the face model's
+
+    Returns
+    -------
+    (e, count) float32: row k holds the coefficients whose displacement of the face's skin is
+    nearest to that of component k, by least squares over the vertices. Those of its own
+    components are themselves; a squint, which the face model has not, is a part of a blink.
+    """
+    skin = np.unique(rig.quads[rig.sheet & (rig.material == SKIN)])
+    face = skin[inside_m(rig.mean[skin]) > 0]
+    moved = rig.expression_basis[:, face].reshape(len(rig.expression_basis), -1).astype(np.float64)
+    nearest = np.eye(len(moved), count)
+    nearest[count:] = np.linalg.lstsq(moved[:count].T, moved[count:].T, rcond=None)[0].T
+    return nearest.astype(np.float32)
+
+
 def inside_m(points: np.ndarray) -> np.ndarray:
     """Metres from the face's border, positive inside; `points` (n, 3) of the average adult.
 

@@ -108,3 +108,35 @@ def test_a_fold_is_smoothed_out():
     assert sheet.doubled_areas(flat, triangles).min() > 0
     with pytest.raises(ModelSetError, match="folded"):
         sheet.unfold(folded, triangles[:, ::-1])
+
+
+def test_expressions_of_the_rig_are_told_by_those_of_the_face_model(rig):
+    count = len(expressions.REGRESSED)
+    nearest = face_region.nearest_expressions(rig, count)
+    names = [str(name) for name in rig.expression_names]
+    told = dict(zip(names, nearest, strict=True))
+    np.testing.assert_array_equal(nearest[:count], np.eye(count))
+    for side, other in (("left", "right"), ("right", "left")):
+        blink, brow = (names.index(f"{stem}_{side}") for stem in ("blink", "brow_lower"))
+        assert told[f"squint_{side}"].argmax() == blink
+        assert 0.2 < told[f"squint_{side}"][blink] < 0.6
+        assert told[f"eye_wide_{side}"].argmin() == blink
+        assert -0.6 < told[f"eye_wide_{side}"][blink] < -0.2
+        assert told[f"brow_inner_{side}"].argmin() == brow
+        assert abs(told[f"squint_{side}"][names.index(f"blink_{other}")]) < 0.01
+
+
+def test_no_other_coefficients_come_nearer(rig, rng):
+    count = len(expressions.REGRESSED)
+    nearest = face_region.nearest_expressions(rig, count)[count:]
+    face = np.unique(rig.quads[rig.sheet & (rig.material == face_region.SKIN)])
+    face = face[face_region.inside_m(rig.mean[face]) > 0]
+    moved = rig.expression_basis[:, face].astype(np.float64)
+
+    def distance(coefficients):
+        left = moved[count:] - np.tensordot(coefficients, moved[:count], axes=1)
+        return (left**2).sum(axis=(1, 2))
+
+    least = distance(nearest)
+    for _ in range(20):
+        assert (distance(nearest + rng.normal(0, 0.05, nearest.shape)) > least).all()

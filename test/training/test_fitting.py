@@ -94,6 +94,23 @@ def test_loss_of_the_truth_is_nothing_and_that_of_a_shift_is_its_length(rig, poi
     assert float(wrong.points) == pytest.approx(5 / size, rel=2e-3)
 
 
+def test_of_faces_that_look_alike_the_mean_expression_costs_least(rig, points, rng):
+    """Three of four do not blink; the answer that costs least says a quarter, not none."""
+    face = known_face(rng)
+    blink = expressions.REGRESSED.index("blink_left")
+
+    def expression(value):
+        return np.where(np.arange(EXPRESSIONS) == blink, np.float32(value), np.float32(0))
+
+    def cost(value):
+        outputs = outputs_for(*face[:4], expression(value))
+        truths = [(*face[:4], expression(known)) for known in (0, 0, 0, 1)]
+        return sum(float(loss_of(rig, points, outputs, truth).expression) for truth in truths)
+
+    values = np.linspace(0, 1, 21)
+    assert values[np.argmin([cost(value) for value in values])] == pytest.approx(0.25)
+
+
 def test_closure_sees_lids_and_lips_but_no_shift(rig, points, rng):
     face = known_face(rng)
     moved = (*face[:2], (67.0, 61.0), *face[3:])
