@@ -42,7 +42,13 @@ RECIPES = {
     },
     "small": {
         "regressor": Recipe(
-            examples=50000, batch=64, replay=6000, pool=500, held_out=128, report_seconds=45
+            examples=36000,
+            batch=64,
+            decay_share=0.3,
+            replay=6000,
+            pool=500,
+            held_out=128,
+            report_seconds=45,
         ),
         "detector": Recipe(
             examples=1600, batch=16, replay=1000, pool=200, held_out=32, report_seconds=20
