@@ -42,6 +42,8 @@ def write_model_set(
     licence: str,
     licence_text: str = "",
     provenance: Mapping[str, Any],
+    beside: Mapping[str, bytes] | None = None,
+    compressed: bool = False,
 ) -> model_set.ModelSet:
     """Write a set, check it, and put it in the place of the one that was there.
 
@@ -53,6 +55,8 @@ def write_model_set(
     detector_onnx, regressor_onnx : the networks
     licence, licence_text : in a line, and in full
     provenance : plain data, where the set comes from
+    beside : further files by name, which the set does not need: a card, say
+    compressed : write the face model so; it is smaller, and slower to read
 
     Raises
     ------
@@ -61,7 +65,7 @@ def write_model_set(
     """
     out = Path(out).resolve()
     contents = {
-        FACE_MODEL_FILE: _npz(face_model_arrays(face_model)),
+        FACE_MODEL_FILE: _npz(face_model_arrays(face_model), compressed=compressed),
         detector.file: detector_onnx,
         regressor.file: regressor_onnx,
     }
@@ -80,14 +84,22 @@ def write_model_set(
                 for name, data in contents.items()
             },
         )
-        for name, data in contents.items():
+        for name, data in (contents | dict(beside or {})).items():
             (temporary / name).write_bytes(data)
         (temporary / DESCRIPTION_FILE).write_text(dump_description(description), encoding="utf-8")
         written = model_set.load(temporary)
     return dataclasses.replace(written, path=out)
 
 
-def _check_replaceable(out: Path) -> None:
+def check_replaceable(out: str | os.PathLike[str]) -> None:
+    """See that a set may be written to `out`: before long work, too.
+
+    Raises
+    ------
+    ModelSetError
+        Something else than a set is there.
+    """
+    out = Path(out)
     if not out.exists():
         return
     if out.is_dir() and ((out / DESCRIPTION_FILE).is_file() or not any(out.iterdir())):
@@ -101,11 +113,11 @@ def _replacing_set(out: Path) -> Iterator[Path]:
     temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
     try:
         with locked(out.parent):
-            _check_replaceable(out)
+            check_replaceable(out)
         temporary.mkdir()
         yield temporary
         with locked(out.parent):
-            _check_replaceable(out)
+            check_replaceable(out)
             put_in_place(temporary, out)
     except OSError as error:
         where = error.filename or out
@@ -114,8 +126,8 @@ def _replacing_set(out: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _npz(arrays: dict[str, np.ndarray]) -> bytes:
-    """Uncompressed: it is read far more often than it is moved."""
+def _npz(arrays: dict[str, np.ndarray], *, compressed: bool) -> bytes:
+    """Uncompressed unless asked: it is read far more often than it is moved."""
     stream = io.BytesIO()
-    np.savez(stream, **arrays)
+    (np.savez_compressed if compressed else np.savez)(stream, **arrays)
     return stream.getvalue()

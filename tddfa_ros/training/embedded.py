@@ -12,6 +12,7 @@ from tddfa_ros.core import model_set
 from tddfa_ros.core.errors import ModelSetError
 from tddfa_ros.core.model_description import DetectorSpec, RegressorSpec
 from tddfa_ros.core.model_set import ModelSet
+from tddfa_ros.core.model_set_writer import check_replaceable, write_model_set
 from tddfa_ros.training import checkpoint, export, face_region, packed, quantise
 from tddfa_ros.training import rig as rig_file
 from tddfa_ros.training.crops import CROP, CropSource
@@ -65,8 +66,10 @@ def write(
     Raises
     ------
     ModelSetError
-        A network or the rig is missing, or `base` may not be passed on as freely as this set.
+        A network or the rig is missing, `out` is something else than a set, or `base` may not be
+        passed on as freely as this set.
     """
+    check_replaceable(out)
     head = rig_file.load(rig)
     regressor, regressor_state = _network(
         Path(run) / "regressor.pt", RegressorNet(head, EXPRESSIONS)
@@ -87,13 +90,15 @@ def write(
     card = Path(out) / CARD_FILE
     if card.exists():
         beside[CARD_FILE] = card.read_bytes()
-    return export.write(
+    return write_model_set(
         out,
         face_model=face_model,
-        detector=detector,
-        detector_spec=detector_spec,
-        regressor=export.regressor_onnx(regressor),
-        regressor_spec=RegressorSpec(
+        compressed=True,
+        licence=_LICENCE,
+        detector=detector_spec,
+        detector_onnx=detector,
+        regressor_onnx=export.regressor_onnx(regressor),
+        regressor=RegressorSpec(
             input_size=CROP,
             shape_count=MODEL_SHAPES,
             expression_count=EXPRESSIONS,

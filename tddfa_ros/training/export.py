@@ -1,35 +1,16 @@
-"""Writes the embedded model set: networks as ONNX, face model, description."""
+"""Writes the networks as ONNX."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
 import io
 import itertools
-import secrets
-import shutil
 import warnings
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx
 import torch
 from torch import nn
 
-from tddfa_ros.core import model_set
-from tddfa_ros.core.atomic_file import put_in_place
-from tddfa_ros.core.errors import ModelSetError
-from tddfa_ros.core.face_model import FaceModel, face_model_arrays
-from tddfa_ros.core.model_description import (
-    DESCRIPTION_FILE,
-    FACE_MODEL_FILE,
-    Description,
-    DetectorSpec,
-    FileRecord,
-    RegressorSpec,
-    dump_description,
-)
 from tddfa_ros.training import integer_graph, quantise
 from tddfa_ros.training.aligned import READ_CHANNELS, Look
 from tddfa_ros.training.crops import CROP
@@ -248,67 +229,4 @@ def _onnx(
             opset_version=_OPSET,
             dynamo=False,
         )
-    return stream.getvalue()
-
-
-def write(
-    out: str | Path,
-    *,
-    face_model: FaceModel,
-    detector: bytes,
-    detector_spec: DetectorSpec,
-    regressor: bytes,
-    regressor_spec: RegressorSpec,
-    provenance: dict[str, Any],
-    beside: dict[str, bytes],
-) -> model_set.ModelSet:
-    """Write the set with a compressed face model, check it, and put it in place of `out`.
-
-    Parameters
-    ----------
-    beside : further files, such as the rig and the model card
-
-    Raises
-    ------
-    ModelSetError
-        The set would not load.
-    """
-    out = Path(out).resolve()
-    contents = {
-        FACE_MODEL_FILE: _compressed(face_model_arrays(face_model)),
-        detector_spec.file: detector,
-        regressor_spec.file: regressor,
-    }
-    part = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
-    part.mkdir(parents=True)
-    try:
-        description = Description(
-            path=part,
-            name=out.name,
-            licence="CC0-1.0",
-            licence_text="",
-            provenance=provenance,
-            metres_per_unit=face_model.metres_per_unit,
-            detector=detector_spec,
-            regressor=regressor_spec,
-            files={
-                name: FileRecord(len(data), hashlib.sha256(data).hexdigest())
-                for name, data in contents.items()
-            },
-        )
-        for name, data in (contents | beside).items():
-            (part / name).write_bytes(data)
-        (part / DESCRIPTION_FILE).write_text(dump_description(description), encoding="utf-8")
-        model_set.load(part)
-        if out.exists() and any(out.iterdir()) and not (out / DESCRIPTION_FILE).exists():
-            raise ModelSetError(f"{out} exists and is no model set; choose another folder")
-        put_in_place(part, out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return model_set.load(out)
-
-
-def _compressed(arrays: dict[str, np.ndarray]) -> bytes:
-    stream = io.BytesIO()
-    np.savez_compressed(stream, **arrays)
     return stream.getvalue()

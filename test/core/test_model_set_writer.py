@@ -55,6 +55,30 @@ def test_what_is_written_is_read(tmp_path):
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["mine"]
 
 
+def test_a_compressed_set_with_more_files_is_smaller_and_the_same(tmp_path):
+    many = face_model(
+        mean=np.zeros((900, 3), np.float32),
+        shape_basis=np.zeros((2, 900, 3), np.float32),
+        expression_basis=np.zeros((1, 900, 3), np.float32),
+        uv=np.zeros((900, 2), np.float32),
+    )
+    plain, small = (
+        write_model_set(
+            tmp_path / name,
+            face_model=many,
+            compressed=name == "small",
+            beside={"card.md": b"A card."},
+            **PARTS,
+        )
+        for name in ("plain", "small")
+    )
+    np.testing.assert_array_equal(small.face_model.shape_basis, plain.face_model.shape_basis)
+    sizes = [(one.path / "face_model.npz").stat().st_size for one in (small, plain)]
+    assert sizes[0] < sizes[1] / 3
+    assert (small.path / "card.md").read_bytes() == b"A card."
+    assert "card.md" not in read_description(small.path).files
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"uv": np.full((4, 2), 2, np.float32)}, {"expression_basis": np.zeros((3, 4, 3), np.float32)}],

@@ -136,9 +136,7 @@ def test_missing_state_is_named(tmp_path, rig_path):
         embedded.write(tmp_path, rig_path, tmp_path / "out", calibration_crops=16)
 
 
-def test_foreign_folders_are_left_alone(networks, rig_path, tmp_path):
-    for name, net in zip(("regressor", "detector"), networks, strict=True):
-        checkpoint.save(tmp_path / f"{name}.pt", {"average": net.state_dict(), "seen": 7})
+def test_foreign_folders_are_refused_before_the_work(rig_path, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("keep")
     with pytest.raises(ModelSetError, match="no model set"):
