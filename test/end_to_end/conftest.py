@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
 import random
@@ -10,9 +11,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -157,16 +159,23 @@ def await_received(path: Path, count: int, timeout_s: float = 60.0) -> list[dict
     return received(path)
 
 
-def _free_domain(taken: set[int]) -> int:
-    """Find an even domain whose first participant's port nobody holds."""
+@contextmanager
+def _own_domain() -> Iterator[int]:
+    """An even domain that no other test has and whose first participant's port nobody holds."""
     for domain_id in random.sample(range(2, 101, 2), 50):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        path = Path(tempfile.gettempdir()) / f"tddfa_ros-test-domain-{domain_id}.lock"
+        with ExitStack() as stack:
+            probe = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             try:
+                # Kept until the world ends: that its nodes have not started yet frees no domain.
+                lock = stack.enter_context(path.open("w"))
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 probe.bind(("", 7410 + 250 * domain_id))
             except OSError:
                 continue
-        if domain_id not in taken:
-            return domain_id
+            probe.close()
+            yield domain_id
+            return
     pytest.fail("no free ROS domain")
 
 
@@ -179,7 +188,7 @@ def make_world(tmp_path: Path) -> Iterator[Callable[[], RosWorld]]:
         def make() -> RosWorld:
             folder = tmp_path / f"world-{len(worlds)}"
             folder.mkdir()
-            worlds.append(RosWorld(folder, _free_domain({w.domain_id for w in worlds})))
+            worlds.append(RosWorld(folder, stack.enter_context(_own_domain())))
             stack.callback(worlds[-1].stop)
             return worlds[-1]
 
