@@ -96,7 +96,7 @@ def test_a_state_of_another_network_is_told(rig_path, tmp_path, capsys):
     assert "regressor.pt is the state of another network" in capsys.readouterr().err
 
 
-def test_training_on_begins_with_a_set_and_its_rig_at_a_tenth_of_the_rates(
+def test_training_on_begins_with_a_set_and_its_rig_at_a_twentieth_of_the_rates(
     tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(training_command, "train_together", lambda *given: asked.append(given))
@@ -109,8 +109,8 @@ def test_training_on_begins_with_a_set_and_its_rig_at_a_tenth_of_the_rates(
     assert main(command) == main([*command, "--from", str(tmp_path)]) == 0
     (_, rig, _, anew), (_, rig_of_set, _, further) = asked
     assert (rig.parent.name, rig_of_set) == ("embedded", tmp_path / embedded.RIG_FILE)
-    assert further.rate == pytest.approx(anew.rate / 10)
-    assert further.muon_rate == pytest.approx(anew.muon_rate / 10)
+    assert further.rate == pytest.approx(anew.rate / 20)
+    assert further.muon_rate == pytest.approx(anew.muon_rate / 20)
     assert (anew.start, further.start) == (None, str(weights))
     capsys.readouterr()
     command[1] = "detector"
