@@ -39,8 +39,8 @@ demo: setup
 	@$(IN_WORKSPACE) python -m tddfa_ros demo $(if $(INPUT),--input '$(INPUT)') \
 		$(if $(MODEL_SET),--model-set '$(MODEL_SET)') --out '$(OUT)' $(DEMO_ARGS)
 
-# Two processes: on two cores a third one gains nothing (18:44 min, all of it computing). pytest-xdist
-# would start the files with the most tests first; test/conftest.py knows better.
+# Two processes: on two cores a third gains nothing. pytest-xdist would start the files with the most
+# tests first; test/conftest.py knows better.
 test:
 	@config/setup/setup.sh tests
 	@$(IN_WORKSPACE) python -m pytest test -n 2 --dist loadfile --no-loadscope-reorder $(TEST_ARGS)

@@ -14,11 +14,8 @@ JAW_WEIGHT = 1.3
 DENSE_WEIGHT = 0.35
 DEPTH_WEIGHT = 0.6
 SHAPE_WEIGHT, EXPRESSION_WEIGHT, FACE_WEIGHT = 0.004, 2.0, 0.01
-"""Of the coefficients and the confidence beside the distance of points. With a fortieth of this
-expression weight blinks and brows, which move few points by little, are hardly learned."""
-EXPRESSION_BETA = 1.0
-"""Where the error of an expression coefficient begins to count linearly. Most faces do not blink:
-linear from 0.2 on, it drew the answer to the most frequent value, none, and not to the mean."""
+"""Of the coefficients and the confidence beside the distance of points. Where expressions counted
+a tenth or less of this, blinks and brows, which move few points by little, were hardly learned."""
 CLOSURE_WEIGHT = 0.5
 CLOSING = ((37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66), (63, 65))
 """Pairs of landmarks, upper and lower, of both eyes and of the lips."""
@@ -75,8 +72,10 @@ class FitLoss(nn.Module):
         closure = torch.sqrt((apart**2).sum(dim=2) + 0.01).mean(dim=1) / size
         of_closure = (closure * is_face).sum() / count
         wrong_shape = functional.smooth_l1_loss(fit.shape, truth["shape"], reduction="none")
+        # Squared up to 1. Most faces do not blink: linear from 0.2 on, the least loss was at the
+        # most frequent value, none, and not at the mean.
         wrong_expression = functional.smooth_l1_loss(
-            fit.expression, truth["expression"], reduction="none", beta=EXPRESSION_BETA
+            fit.expression, truth["expression"], reduction="none"
         )
         of_shape = (wrong_shape.mean(dim=1) * is_face).sum() / count
         of_expression = (wrong_expression.mean(dim=1) * is_face).sum() / count
