@@ -136,6 +136,8 @@ class Training(ABC):
         self.start_seen = 0  # examples that the weights had seen with which the run began
         self.curves = Curves(self.folder / f"{self.name}.csv")
         self._resume()
+        if recipe.start is not None:
+            keep_statistics(self.net)
         self.prepare()
         # All start from the same weights, but draw differently from here on.
         torch.manual_seed(recipe.seed + self.start_seen + self.seen + self.group.rank)
@@ -335,11 +337,22 @@ def _work(kind: type[Training], rig_path: str, seed: int, recipe: Recipe, out: A
 
 def optimizers_of(net: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """AdamW for vectors, heads and what sees the pixels, Muon for the convolutions behind it."""
-    weights = [weight for weight in net.parameters() if weight.ndim == 4][1:]
+    weights = [weight for weight in net.parameters() if weight.ndim == 4 and weight.shape[1] > 3]
     taken = {id(weight) for weight in weights}
     others = [weight for weight in net.parameters() if id(weight) not in taken]
     adam = torch.optim.AdamW(others, recipe.rate, weight_decay=1e-3, foreach=True)
     return [adam, Muon(weights, recipe.muon_rate)] if weights else [adam]
+
+
+def keep_statistics(net: torch.nn.Module) -> None:
+    """Normalise as the trained network does from now on, not by what each batch happens to hold.
+
+    With a batch's own statistics the shipped regressor errs by 3.64 % where it errs by 3.49: what
+    is left to learn drowns in that.
+    """
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            module.eval()
 
 
 def rate_factor(share: float, decay_share: float) -> float:

@@ -168,6 +168,38 @@ def test_a_dead_worker_ends_the_run(tmp_path):
         run.run()
 
 
+class NormalisedLineTraining(LineTraining):
+    """The same behind a normalisation."""
+
+    def make_net(self):
+        return torch.nn.Sequential(torch.nn.BatchNorm1d(1), torch.nn.Linear(1, 1))
+
+    def validate(self, net):
+        return {"slope": net[1].weight.item()}
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_run_from_given_weights_keeps_the_statistics_of_their_normalisations(tmp_path, goes_on):
+    def of(folder, **options):
+        return NormalisedLineTraining("", tmp_path / folder, Recipe(workers=0, **options))
+
+    first = of("known", examples=640)
+    first.run()
+    path = tmp_path / "weights.npz"
+    path.write_bytes(packed.pack(first.average.state, 640))
+    run = of("next", examples=640, start=str(path))
+    if goes_on:
+        run.run()
+        run = of("next", examples=1280, start=str(path))
+    known = {name: value.clone() for name, value in run.net[0].named_buffers()}
+    begun = run.net[0].weight.detach().clone()
+    run.run()
+    for name, value in run.net[0].named_buffers():
+        assert torch.equal(value, known[name])
+    assert not torch.equal(run.net[0].weight, begun)
+    assert not torch.equal(first.net[0].running_mean, torch.zeros(1))
+
+
 def test_a_new_run_begins_with_given_weights_and_goes_on_with_its_own(tmp_path):
     training(tmp_path / "known", examples=640).run()
     known = checkpoint.load(tmp_path / "known" / "line.pt")["average"]
