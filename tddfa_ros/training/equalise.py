@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from tddfa_ros.training import close_up
 from tddfa_ros.training.aligned import READ_CHANNELS
 from tddfa_ros.training.blocks import Residual
 from tddfa_ros.training.networks import HEAD_PLACES, READ_LAYERS, RegressorNet
@@ -70,6 +71,14 @@ def streams(net: RegressorNet) -> list[Stream]:
         parts = look.of_point[..., None].split(READ_CHANNELS, dim=1)
         for level, part in zip(read, parts, strict=True):
             level.readers.append(part)
+    for close in net.close_ups:
+        layers = list(close.body)
+        readers = [layer[0].weight.flatten(2) for layer in layers[1:]]
+        readers.append(close.hidden.weight.unflatten(1, (-1, close_up.PLACES)))
+        found += [
+            Stream([norm], [relu.fake_quantise], [reader])
+            for (_, norm, relu), reader in zip(layers, readers, strict=True)
+        ]
     return found
 
 

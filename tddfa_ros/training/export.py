@@ -10,11 +10,13 @@ import warnings
 import onnx
 import torch
 from torch import nn
+from torch.nn import functional
 
 from tddfa_ros.training import integer_graph, quantise
 from tddfa_ros.training.aligned import READ_CHANNELS, Look
+from tddfa_ros.training.close_up import EYES, SIDE, CloseUp
 from tddfa_ros.training.crops import CROP
-from tddfa_ros.training.decoding import LOG_SCALE_LIMIT, USUAL_SCALE
+from tddfa_ros.training.decoding import LOG_SCALE_LIMIT, POSE_OUTPUTS, USUAL_SCALE, PointModel
 from tddfa_ros.training.networks import (
     CROP_PIXEL_MIDDLE,
     PIXEL_DEVIATION,
@@ -50,9 +52,9 @@ class CameraRegressor(nn.Module):
         with torch.no_grad():
             self.body[0].weight /= PIXEL_DEVIATION
             self.looks = nn.ModuleList(FoldedLook(look) for look in net.looks)
-        model = net.read_points
-        self.register_buffer("mean", model.mean.flatten())
-        self.register_buffer("basis", torch.cat([model.shape_basis, model.expression_basis]))
+            self.close_ups = nn.ModuleList(FoldedCloseUp(close) for close in net.close_ups)
+        self.read_points = PlacedPoints(net.read_points)
+        self.patch_points = PlacedPoints(net.patch_points)
         # Products of the first two rows whose differences are the third, the cross product.
         self.register_buffer("left", torch.tensor([1, 2, 0, 2, 0, 1]))
         self.register_buffer("right", torch.tensor([5, 3, 4, 4, 5, 3]))
@@ -67,24 +69,29 @@ class CameraRegressor(nn.Module):
         offset[3], offset[7] = CROP / 2 + _PIXEL_SHIFT, CROP / 2 - (_PIXEL_SHIFT - 1)
         self.register_buffer("place", place)
         self.register_buffer("offset", offset)
-        self.register_buffer("flip", USUAL_SCALE * torch.tensor([1.0, 1, 1, -1, -1, -1]))
 
     def forward(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Crops -> params (b, 12 + coefficients), confidence (b,)."""
-        pixels = crops.permute(0, 3, 1, 2).float() - CROP_PIXEL_MIDDLE
+        pixels = crops.permute(0, 3, 1, 2).float()
+        seen = pixels - CROP_PIXEL_MIDDLE
         if self.quantised:  # To the integers that they are: the convolution takes no others.
-            pixels = torch.fake_quantize_per_tensor_affine(pixels, 1.0, 128, 0, 255)
+            seen = torch.fake_quantize_per_tensor_affine(seen, 1.0, 128, 0, 255)
         maps = []
         for k, layer in enumerate(self.body):
-            pixels = layer(pixels)
+            seen = layer(seen)
             if k in READ_LAYERS:
-                maps.append(pixels)
-        return self.fit(narrowed(maps, self.sides) if self.looks else [], pixels)
+                maps.append(seen)
+        return self.fit(pixels, narrowed(maps, self.sides) if self.looks else [], seen)
 
     def fit(
-        self, maps: list[torch.Tensor], last: torch.Tensor
+        self, pixels: torch.Tensor, maps: list[torch.Tensor], last: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What comes of the maps that looks read, and the last one, as :meth:`forward` gives it."""
+        """What comes of the maps that looks read, and the last one, as :meth:`forward` gives it.
+
+        Parameters
+        ----------
+        pixels : (b, 3, CROP, CROP) float32, bytes as they are
+        """
         outputs = self.head(last.flatten(1))
         if self.looks:
             table = table_of(maps).reshape(-1, READ_CHANNELS)
@@ -92,6 +99,10 @@ class CameraRegressor(nn.Module):
         for look in self.looks:
             outputs = outputs + self._looked(look, table, starts, outputs)
         rows, log_scale, shift, coefficients, logit = self._decoded(outputs)
+        for close in self.close_ups:
+            middles = self.patch_points(rows, log_scale, shift, coefficients)
+            known = torch.cat([rows, log_scale, shift, coefficients], dim=1)
+            coefficients = coefficients + close(pixels, middles, rows, log_scale, known)
         third = (rows[:, self.left] * rows[:, self.right]) @ self.difference
         rotation = torch.cat([rows, third], dim=1) * (_exp(log_scale) * USUAL_SCALE)
         params = torch.addmm(
@@ -114,10 +125,7 @@ class CameraRegressor(nn.Module):
     ) -> torch.Tensor:
         """What a look adds to the outputs."""
         rows, log_scale, shift, coefficients, _ = self._decoded(outputs)
-        face = torch.addmm(self.mean, coefficients, self.basis)
-        camera = (rows * (_exp(log_scale) * self.flip)).reshape(-1, 1, 2, 3).transpose(2, 3)
-        at = face.reshape(-1, len(self.mean) // 3, 1, 3) @ camera
-        at = at + (CROP / 2 * torch.tanh(shift / 2) + CROP / 2).reshape(-1, 1, 1, 2)
+        at = self.read_points(rows, log_scale, shift, coefficients)
         places, weights = self.reader.places(at, starts)
         # Spread over the channels, and added, by products: broadcasting and summing take longer.
         values = table[places] * (weights @ torch.ones(1, READ_CHANNELS))
@@ -127,6 +135,29 @@ class CameraRegressor(nn.Module):
 
 def _exp(log_scale: torch.Tensor) -> torch.Tensor:
     return torch.exp(log_scale.clamp(-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT))
+
+
+class PlacedPoints(nn.Module):
+    """Points of the fitted face in the crop."""
+
+    def __init__(self, model: PointModel) -> None:
+        super().__init__()
+        self.register_buffer("mean", model.mean.flatten())
+        self.register_buffer("basis", torch.cat([model.shape_basis, model.expression_basis]))
+        self.register_buffer("flip", USUAL_SCALE * torch.tensor([1.0, 1, 1, -1, -1, -1]))
+
+    def forward(
+        self,
+        rows: torch.Tensor,
+        log_scale: torch.Tensor,
+        shift: torch.Tensor,
+        coefficients: torch.Tensor,
+    ) -> torch.Tensor:
+        """(b, p, 1, 2) pixels, x first."""
+        face = torch.addmm(self.mean, coefficients, self.basis)
+        camera = (rows * (_exp(log_scale) * self.flip)).reshape(-1, 1, 2, 3).transpose(2, 3)
+        at = face.reshape(-1, len(self.mean) // 3, 1, 3) @ camera
+        return at + (CROP / 2 * torch.tanh(shift / 2) + CROP / 2).reshape(-1, 1, 1, 2)
 
 
 class FoldedLook(nn.Module):
@@ -146,6 +177,59 @@ class FoldedLook(nn.Module):
         features = features.reshape(-1, *self.of_point.shape) * self.of_point
         mixed = torch.relu(features @ self.mix * self.factor + self.shift).flatten(1)
         return self.change(torch.relu(self.joined(torch.cat([mixed, known], dim=1))))
+
+
+class FoldedCloseUp(nn.Module):
+    """A close-up of bytes, whose normalisations are in its weights."""
+
+    def __init__(self, close: CloseUp) -> None:
+        super().__init__()
+        # Places are told from -1 to 1; each is a product of (right, up, 1) with axes and middle.
+        self.per_pixel = 2 / (CROP - 1)
+        offsets = close.offsets.reshape(len(EYES), -1, 2) * (USUAL_SCALE * self.per_pixel)
+        self.register_buffer("offsets", functional.pad(offsets, (0, 1), value=1.0))
+        # From (x, y) of the face's up to right and up on the picture, whose y points down.
+        self.register_buffer("axes", torch.tensor([[0.0, 1, 1, 0], [1, 0, 0, -1]]))
+        self.rounded = copy.deepcopy(close.rounded)
+        self.rounded.scale *= PIXEL_DEVIATION
+        self.body = integer_graph.folded(close.body)
+        self.body[0][0].weight /= PIXEL_DEVIATION
+        # What is known, as it is and in the mirror.
+        mirror = torch.eye(len(close.mirror_order))[:, close.mirror_order] * close.mirror_signs
+        self.register_buffer("both", torch.cat([torch.eye(len(mirror)), mirror], dim=1))
+        self.register_buffer("belongs", close.belongs[:, POSE_OUTPUTS:-1])
+        self.hidden, self.weighed, self.change = close.hidden, close.weighed, close.change
+        self.pose = nn.Parameter(close.pose.weight.T.clone())
+
+    def forward(
+        self,
+        pixels: torch.Tensor,
+        middles: torch.Tensor,
+        rows: torch.Tensor,
+        log_scale: torch.Tensor,
+        known: torch.Tensor,
+    ) -> torch.Tensor:
+        """What to add to the coefficients, of bytes (b, 3, CROP, CROP) and the fit so far."""
+        up = rows[:, 1::3]
+        up = up / torch.linalg.vector_norm(up, dim=1, keepdim=True)
+        axes = (up @ self.axes) * _exp(log_scale)
+        middles = middles.reshape(-1, 2 * len(EYES)) * self.per_pixel - 1
+        placed = torch.cat([axes, middles[:, :2], axes, middles[:, 2:]], dim=1)
+        at = self.offsets @ placed.reshape(-1, len(EYES), 3, 2)
+        patches = functional.grid_sample(
+            pixels,
+            at.reshape(-1, len(EYES) * SIDE, SIDE, 2),
+            mode="bilinear",
+            padding_mode="border",
+            align_corners=True,
+        )
+        patches = patches.reshape(-1, 3, len(EYES), SIDE, SIDE).transpose(1, 2)
+        patches = patches.reshape(-1, 3, SIDE, SIDE) - CROP_PIXEL_MIDDLE
+        seen = self.body(self.rounded(patches)).flatten(1)
+        known = (known @ self.both).reshape(-1, known.shape[1])
+        hidden = torch.relu(self.hidden(seen) + known[:, :POSE_OUTPUTS] @ self.pose)
+        weighed = torch.relu(self.weighed(torch.cat([hidden, known], dim=1)))
+        return self.change(weighed).reshape(-1, len(self.belongs)) @ self.belongs
 
 
 def _folded_linear(linear: nn.Linear, norm: nn.BatchNorm1d) -> nn.Linear:

@@ -101,7 +101,10 @@ def _dequantised(
 
 
 def _without_float_bytes(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """Without the way of the bytes to floating point and back, which changes nothing."""
+    """The first convolution without the way of its bytes to floating point and back.
+
+    That way changes nothing. Close-ups read bytes in floating point: the cast may stay for them.
+    """
     made_by = {output: node for node in nodes for output in node.output}
     first = next(node for node in nodes if node.op_type == "QuantizeLinear")
     difference = made_by[first.input[0]]
@@ -110,4 +113,4 @@ def _without_float_bytes(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
         for k, name in enumerate(node.input):
             if name == first.output[0]:
                 node.input[k] = cast.input[0]
-    return [node for node in nodes if node not in (first, difference, cast)]
+    return [node for node in nodes if node not in (first, difference)]

@@ -28,13 +28,8 @@ class Mirror(nn.Module):
         row = {int(vertex): k for k, vertex in enumerate(dense_points)}
         dense = [68 + row[int(rig.mirror[vertex])] for vertex in dense_points]
         self.register_buffer("points", torch.tensor([*MIRROR_68, *dense]))
-        basis = rig.shape_basis[:MODEL_SHAPES]
-        turned = basis[:, rig.mirror] * np.array(_IN_MIRROR, np.float32)
-        signs = np.sign((basis * turned).sum(axis=(1, 2)))
-        self.register_buffer("signs", torch.from_numpy(signs.astype(np.float32)))
-        names = [str(name) for name in rig.expression_names[:expressions]]
-        other = [names.index(_other_side(name)) for name in names]
-        self.register_buffer("expressions", torch.tensor(other))
+        self.register_buffer("signs", _shape_signs(rig))
+        self.register_buffer("expressions", _expression_order(rig, expressions))
         axes = torch.tensor(_IN_MIRROR)
         self.register_buffer("axes", axes)
         self.register_buffer("axes_pair", axes[:, None] * axes)
@@ -58,6 +53,32 @@ class Mirror(nn.Module):
             for name, value in seen.items()
         }
         return batch | chosen
+
+
+def fit_in_mirror(rig: Rig, expressions: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Order and signs (k,) that turn a fit into that of the mirrored crop.
+
+    A fit here is two rows of its rotation, log scale, shift, and coefficients of shape and of
+    `expressions` expression components: ``fit[:, order] * signs``.
+    """
+    pose = torch.tensor([1.0, -1, -1, -1, 1, 1, 1, -1, 1])
+    signs = torch.cat([pose, _shape_signs(rig), torch.ones(expressions)])
+    coefficients = len(pose) + MODEL_SHAPES
+    order = torch.cat(
+        [torch.arange(coefficients), coefficients + _expression_order(rig, expressions)]
+    )
+    return order, signs
+
+
+def _shape_signs(rig: Rig) -> torch.Tensor:
+    basis = rig.shape_basis[:MODEL_SHAPES]
+    turned = basis[:, rig.mirror] * np.array(_IN_MIRROR, np.float32)
+    return torch.from_numpy(np.sign((basis * turned).sum(axis=(1, 2))).astype(np.float32))
+
+
+def _expression_order(rig: Rig, expressions: int) -> torch.Tensor:
+    names = [str(name) for name in rig.expression_names[:expressions]]
+    return torch.tensor([names.index(_other_side(name)) for name in names])
 
 
 def _other_side(name: str) -> str:

@@ -1,13 +1,13 @@
-"""The networks: plain convolutions and, for the regressor, the looks of :mod:`aligned`."""
+"""The networks: plain convolutions and, for the regressor, looks at the face as fitted so far."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from tddfa_ros.training import aligned
+from tddfa_ros.training import aligned, close_up
 from tddfa_ros.training.blocks import Residual, conv
-from tddfa_ros.training.decoding import POSE_OUTPUTS, decode
+from tddfa_ros.training.decoding import POSE_OUTPUTS, Fit, decode
 from tddfa_ros.training.quantise import QuantisedConv2d, QuantisedReLU
 from tddfa_ros.training.rig import MODEL_SHAPES, Rig
 
@@ -31,7 +31,7 @@ class RegressorNet(nn.Module):
     """A 120x120 crop to pose, coefficients and the logit of "this is a face".
 
     The body costs 46 million multiplications, as the half-width MobileNet does; the head makes a
-    first fit of its last map, which the looks of :mod:`aligned` correct.
+    first fit of its last map, which the looks of :mod:`aligned` and :mod:`close_up` correct.
 
     Parameters
     ----------
@@ -73,6 +73,8 @@ class RegressorNet(nn.Module):
         self.looks = nn.ModuleList(
             aligned.Look(count, len(READ_LAYERS), outputs) for _ in range(looks)
         )
+        self.patch_points = close_up.point_model(rig, expressions)
+        self.close_ups = nn.ModuleList([close_up.CloseUp(rig, expressions)] if looks else [])
 
     def forward(self, crops: torch.Tensor) -> torch.Tensor:
         """(b, 120, 120, 3) uint8 BGR -> (b, outputs) float32."""
@@ -80,12 +82,11 @@ class RegressorNet(nn.Module):
 
     def features(self, crops: torch.Tensor) -> torch.Tensor:
         """(b, 120, 120, 3) uint8 BGR -> (b, k), what the head sees."""
-        return self._maps(crops)[-1].flatten(1)
+        return self._maps(_pixels(crops))[-1].flatten(1)
 
-    def _maps(self, crops: torch.Tensor) -> list[torch.Tensor]:
+    def _maps(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Those of READ_LAYERS, then the last one."""
-        x = crops.permute(0, 3, 1, 2).float().sub_(CROP_PIXEL_MIDDLE).div_(PIXEL_DEVIATION)
-        x, maps = x.contiguous(memory_format=torch.channels_last), []
+        maps = []
         for k, layer in enumerate(self.body):
             x = layer(x)
             if k in READ_LAYERS:
@@ -93,19 +94,41 @@ class RegressorNet(nn.Module):
         return [*maps, x.float()]
 
     def stages(self, crops: torch.Tensor) -> list[torch.Tensor]:
-        """Outputs (b, outputs) of the first fit and after each look."""
-        *maps, last = self._maps(crops)
+        """Outputs (b, outputs): of the first fit, after each look, and of the close-up.
+
+        Those of the close-up are two: with its own answer, and with both answers weighed.
+        """
+        pixels = _pixels(crops)
+        *maps, last = self._maps(pixels)
         table = table_of(narrowed(maps, self.sides)).float() if self.looks else None
         with torch.autocast(last.device.type, enabled=False):
             outputs = [self.head(last.flatten(1))]
             for look in self.looks:
-                # What is read where is as it is: a look learns to correct, not to be corrected.
-                before = outputs[-1].detach()
-                fit = decode(before, self.shapes, self.expressions)
+                fit, known = self._known(outputs[-1])
                 features = self.reader(table, self.read_points(fit)[..., :2])
-                known = torch.cat([fit.rotation[:, :2].flatten(1), before[:, 6:-1]], dim=1)
                 outputs.append(outputs[-1] + look(features, known))
+        for close in self.close_ups:
+            fit, known = self._known(outputs[-1])
+            places = close.places(self.patch_points(fit)[..., :2], fit)
+            answer, change = close(pixels, places, known)
+            others = outputs[-1].detach() * (1 - close.belongs.sum(dim=0))
+            outputs += [others + answer, outputs[-1] + change]
         return outputs
+
+    def _known(self, outputs: torch.Tensor) -> tuple[Fit, torch.Tensor]:
+        """A fit, and what a look is told of it.
+
+        What is read where is as it is: a look learns to correct, not to be corrected.
+        """
+        before = outputs.detach()
+        fit = decode(before, self.shapes, self.expressions)
+        return fit, torch.cat([fit.rotation[:, :2].flatten(1), before[:, 6:-1]], dim=1)
+
+
+def _pixels(crops: torch.Tensor) -> torch.Tensor:
+    """(b, h, w, 3) uint8 -> (b, 3, h, w) as the network computes with them."""
+    x = crops.permute(0, 3, 1, 2).float().sub_(CROP_PIXEL_MIDDLE).div_(PIXEL_DEVIATION)
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def narrowed(maps: list[torch.Tensor], sides: nn.ModuleList) -> list[torch.Tensor]:

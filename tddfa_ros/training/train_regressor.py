@@ -26,8 +26,8 @@ from tddfa_ros.training.sight import spread_points
 EXPRESSIONS = len(expressions.REGRESSED)
 POSE_WEIGHT = 0.5
 """Of the points' distance with the true coefficients."""
-STAGE_WEIGHTS = (0.3, 0.5, 1.0)
-"""Of the losses of the first fit and after each look."""
+STAGE_WEIGHTS = (0.3, 0.5, 0.5, 0.5, 1.0)
+"""Of the losses of the stages of :meth:`networks.RegressorNet.stages`."""
 STABILITY_WEIGHT, CLIP_SHARE = 1.5, 0.125
 """Of the stability loss, and of the crops that become clips of two images for it."""
 _SHOWN = ("jaw_open", "blink_left")

@@ -82,7 +82,7 @@ def open_regressor(rig):
             if name.endswith("norm.weight"):
                 torch.nn.init.uniform_(value, 0.5, 1.5)
         torch.nn.init.normal_(net.head.weight, 0, 0.02)
-        for look in net.looks:
+        for look in (*net.looks, *net.close_ups):
             torch.nn.init.normal_(look.change.weight, 0, 0.01)
         return net
 

@@ -34,15 +34,20 @@ def outputs(net, crops):
 
 def test_every_rounding_and_every_layer_belongs_to_one_stream(net):
     found = streams(net)
+    of_pixels = {id(close.rounded) for close in net.close_ups}
     for kind, name in ((quantise.FakeQuantise, "places"), (torch.nn.BatchNorm2d, "writers")):
         of_streams = [m for stream in found for m in getattr(stream, name)]
         assert len({id(m) for m in of_streams}) == len(of_streams)
-        assert {id(m) for m in of_streams} == {id(m) for m in net.modules() if isinstance(m, kind)}
+        of_net = {id(m) for m in net.modules() if isinstance(m, kind)} - of_pixels
+        assert {id(m) for m in of_streams} == of_net
     read = Counter()
     for reader in [reader for stream in found for reader in stream.readers]:
         read[reader.untyped_storage().data_ptr()] += reader.numel()
     convolutions = [m.weight for m in net.modules() if isinstance(m, torch.nn.Conv2d)]
-    readers = [*convolutions[1:], net.head.weight, *(look.of_point for look in net.looks)]
+    of_channels = [weight for weight in convolutions if weight.shape[1] > 3]
+    assert len(of_channels) == len(convolutions) - 2
+    readers = [*of_channels, net.head.weight, *(look.of_point for look in net.looks)]
+    readers += [close.hidden.weight for close in net.close_ups]
     assert read == {weight.untyped_storage().data_ptr(): weight.numel() for weight in readers}
 
 

@@ -71,7 +71,7 @@ def test_calibrated_rounding_changes_little(trained, rounded, crops):
     assert not quantise.is_quantised(trained) and quantise.is_quantised(rounded)
     assert not rounded.training
     places = [m for m in rounded.modules() if isinstance(m, quantise.FakeQuantise)]
-    assert len(places) == 14 and all(place.scale > 0 for place in places)
+    assert len(places) == 19 and all(place.scale > 0 for place in places)
     with torch.no_grad():
         exact, near = trained(crops), rounded(crops)
     change = (near - exact).std() / exact.std()
@@ -94,14 +94,15 @@ def integers(rounded):
 def test_all_convolutions_become_integer_operators(integers, tmp_path):
     graph = onnx.load_from_string(integers).graph
     kinds = [tensor.data_type for tensor in graph.initializer if len(tensor.dims) == 4]
-    assert kinds == [onnx.TensorProto.INT8] * 12
+    assert kinds == [onnx.TensorProto.INT8] * 16
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     onnxruntime.InferenceSession(integers, options, providers=["CPUExecutionProvider"])
     operators = [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
-    assert operators.count("QLinearConv") == 12
-    assert "Conv" not in operators and "QuantizeLinear" not in operators
+    assert operators.count("QLinearConv") == 16
+    # The one rounds what the close-ups have read between pixels.
+    assert "Conv" not in operators and operators.count("QuantizeLinear") == 1
 
 
 def rounded_values(data, crops, *, optimised):
@@ -159,7 +160,14 @@ def test_each_layer_of_the_graph_computes_what_was_trained(rounded, integers, cr
             rounded.sides[1](values[8]),
         ]
         last = torch.relu(values[9] + values[11])
-        heads = export.CameraRegressor(rounded).fit([values[0], *values[-2:]], last)
+        exported = export.CameraRegressor(rounded)
+        exported.close_ups[0].rounded.register_forward_hook(
+            lambda module, inputs, output: wanted.append(output / 64)
+        )
+        close = rounded.close_ups[0].body
+        bytes_ = crops.permute(0, 3, 1, 2).float()
+        heads = exported.fit(bytes_, [values[0], *values[12:14]], last)
+        wanted += [layer(value) for layer, value in zip(close, values[14:18], strict=True)]
     for value, want, place in zip(values, wanted, places, strict=True):
         difference = ((value - want) / place.scale).abs()
         assert difference.max() < 1.01
