@@ -59,7 +59,8 @@ def fit_in_mirror(rig: Rig, expressions: int) -> tuple[torch.Tensor, torch.Tenso
     """Order and signs (k,) that turn a fit into that of the mirrored crop.
 
     A fit here is two rows of its rotation, log scale, shift, and coefficients of shape and of
-    `expressions` expression components: ``fit[:, order] * signs``.
+    `expressions` expression components: ``fit[:, order] * signs``. It lies a pixel to the right of
+    the mirrored truth, as shifts count from CROP / 2 and the middle is half a pixel before that.
     """
     pose = torch.tensor([1.0, -1, -1, -1, 1, 1, 1, -1, 1])
     signs = torch.cat([pose, _shape_signs(rig), torch.ones(expressions)])
