@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import rclpy
+from rclpy.client import Client
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
@@ -205,6 +206,8 @@ class Probe:
     """A node of the test's own in a world: publishes images, calls services."""
 
     def __init__(self, world: RosWorld) -> None:
+        self._world = world
+        self._clients: dict[str, Client] = {}
         self._context = rclpy.Context()
         rclpy.init(args=[], context=self._context, domain_id=world.domain_id)
         self.node = rclpy.create_node("probe", context=self._context)
@@ -212,10 +215,18 @@ class Probe:
         self._executor.add_node(self.node)
 
     def spin_until(self, condition: Callable[[], Any], what: str, timeout_s: float = 30.0) -> None:
+        if not self._spin(condition, timeout_s):
+            told = [f"{process.log.name}:\n{process.output}" for process in self._world.processes]
+            pytest.fail("\n".join([f"waited {timeout_s:g} s for {what}", *told]))
+
+    def _spin(self, condition: Callable[[], Any], timeout_s: float) -> bool:
+        """Whether the condition came true in time."""
         deadline = time.monotonic() + timeout_s
         while not condition():
-            assert time.monotonic() < deadline, f"waited {timeout_s:g} s for {what}"
+            if time.monotonic() > deadline:
+                return False
             self._executor.spin_once(0.02)
+        return True
 
     def spin_for(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -237,12 +248,28 @@ class Probe:
         return kept
 
     def call(self, service_type: type, name: str, **fields: object) -> Any:
-        client = self.node.create_client(service_type, name)
-        self.spin_until(client.service_is_ready, f"the service {name}")
-        future = client.call_async(service_type.Request(**fields))
+        request = service_type.Request(**fields)
+        known = name in self._clients
+        client = self.client(service_type, name)
+        future = client.call_async(request)
+        # Without an answer in this time, the first one is taken for lost: see client().
+        if not known and not self._spin(future.done, 10.0):
+            future = client.call_async(request)
         self.spin_until(future.done, f"an answer of {name}")
-        self.node.destroy_client(client)
         return future.result()
+
+    def client(self, service_type: type, name: str) -> Client:
+        """Of a service, kept for all calls.
+
+        A server that has not discovered who asks waits 0.1 s for it, then its answer is lost
+        (rmw_fastrtps says "failed to send response"), and the asking side cannot tell.
+        """
+        if name not in self._clients:
+            client = self.node.create_client(service_type, name)
+            self.spin_until(client.service_is_ready, f"the service {name}")
+            self.spin_for(0.5)
+            self._clients[name] = client
+        return self._clients[name]
 
     def close(self) -> None:
         self._executor.shutdown()

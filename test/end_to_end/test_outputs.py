@@ -127,8 +127,7 @@ def test_meshes_are_exported_while_images_keep_flowing(
     camera = Camera(probe, astronaut)
     faces = probe.messages(FaceArray, "faces")
     camera.send_until(lambda: len(faces) >= 3 and faces[-1].faces, "faces")
-    client = probe.node.create_client(ExportMesh, "face_node/export_mesh")
-    probe.spin_until(client.service_is_ready, "the service")
+    client = probe.client(ExportMesh, "face_node/export_mesh")
 
     def export(**fields):
         """Ask, go on sending images; the answer and the images answered before it."""
