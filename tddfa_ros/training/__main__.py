@@ -179,6 +179,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         "synthetic": evaluate.synthetic(stream, rig, options.synthetic),
         "synthetic_without_mirror": evaluate.synthetic(single, rig, options.synthetic),
         "synthetic_as_stills": evaluate.synthetic(still, rig, options.synthetic),
+        "synthetic_plain": evaluate.synthetic(stream, rig, options.synthetic, plain=True),
     }
     if options.photos:
         figures["photos_as_stills"] = evaluate.photos(still, _annotated(options.photos))

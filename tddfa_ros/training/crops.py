@@ -63,16 +63,24 @@ class CropSource:
     seed : of everything
     pool : people kept; the oldest gives way to each new one
     reuse : crops made of a person on average
+    plain : faces as they are rendered: nothing laid over, not degraded, nothing of the crop black
     """
 
     def __init__(
-        self, rig: Rig, expression_count: int, *, seed: int, pool: int = 2500, reuse: float = 6.0
+        self,
+        rig: Rig,
+        expression_count: int,
+        *,
+        seed: int,
+        pool: int = 2500,
+        reuse: float = 6.0,
+        plain: bool = False,
     ) -> None:
         self._rng = np.random.default_rng(seed)
         self._studio = Studio(rig, spread_points(rig, DENSE_POINTS))
         self._painter = SkinPainter(rig)
         self._nearest = nearest_expressions(rig, expression_count)
-        self._pool_size, self._reuse = pool, reuse
+        self._pool_size, self._reuse, self._plain = pool, reuse, plain
         self._pool: list[Layers] = []
         self._next, self._owed = 0, 0.0
         self._skins = [self._painter.paint(self._rng) for _ in range(24)]
@@ -94,7 +102,7 @@ class CropSource:
                 crops[k] = self._no_face(layers)
                 is_face[k] = 0
                 continue
-            occluded[k] = self._rng.random() < _OCCLUDED_SHARE
+            occluded[k] = self._rng.random() < _OCCLUDED_SHARE and not self._plain
             crops[k], points[k], turn = self._crop(layers, occluded=bool(occluded[k]))
             tone[k] = layers.skin_tone
             rotation[k] = turn @ layers.truth.rotation
@@ -140,6 +148,8 @@ class CropSource:
         cosine, sine = np.cos(turn), np.sin(turn)
         # The picture's y points down, the camera frame's up: the same turn has the other sign.
         about_z = np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]], np.float32)
+        if self._plain:
+            return np.clip(picture, 0, 255).astype(np.uint8), points, about_z
         if occluded:
             picture = occlude(rng, picture, self._backgrounds)
         picture = degrade(rng, picture)

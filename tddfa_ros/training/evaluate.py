@@ -160,8 +160,12 @@ def jitter(track: np.ndarray) -> float:
     return float(100 * (np.linalg.norm(second, axis=2).mean(axis=1) / size).mean())
 
 
-def synthetic(fitter: Fitter, rig: Rig, count: int) -> dict[str, Any]:
+def synthetic(fitter: Fitter, rig: Rig, count: int, *, plain: bool = False) -> dict[str, Any]:
     """Errors on synthetic people that no training has seen, in all and by group.
+
+    Parameters
+    ----------
+    plain : pictures as they are rendered instead of hidden and degraded as those of the training
 
     Returns
     -------
@@ -170,7 +174,9 @@ def synthetic(fitter: Fitter, rig: Rig, count: int) -> dict[str, Any]:
     `groups`, name -> NME of the crops by yaw, skin tone and occlusion
     """
     expressions = fitter.model.expression_count
-    source = CropSource(rig, expressions, seed=HELD_OUT_SEED + 1, pool=count, reuse=1.0)
+    source = CropSource(
+        rig, expressions, seed=HELD_OUT_SEED + 1, pool=count, reuse=1.0, plain=plain
+    )
     batch = source.batch(count, not_faces=0.0)
     roi = np.array([0, 0, CROP, CROP], np.float32)
     errors, turns, found = [], [], []
@@ -190,7 +196,7 @@ def synthetic(fitter: Fitter, rig: Rig, count: int) -> dict[str, Any]:
         }
 
     yaw = np.abs(np.rad2deg(np.arctan2(batch.rotation[:, 0, 2], batch.rotation[:, 2, 2])))
-    groups = {
+    groups = {  # of plain pictures none is occluded
         "yaw 0-30": yaw < 30,
         "yaw 30-60": (yaw >= 30) & (yaw < 60),
         "yaw 60-90": yaw >= 60,
@@ -203,7 +209,7 @@ def synthetic(fitter: Fitter, rig: Rig, count: int) -> dict[str, Any]:
     return {
         **figures(np.ones(count, bool)),
         "clear": figures(groups["free"] & groups["yaw 0-30"]),
-        "groups": {name: float(error[rows].mean()) for name, rows in groups.items()},
+        "groups": {name: float(error[r].mean()) for name, r in groups.items() if r.any()},
     }
 
 

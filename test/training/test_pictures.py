@@ -67,6 +67,13 @@ def test_crops_are_seeded(rig):
     assert not np.array_equal(first.crops, other.crops)
 
 
+def test_plain_crops_are_as_rendered(rig, monkeypatch):
+    for name in ("occlude", "degrade", "_leave_image"):
+        monkeypatch.setattr(crops, name, lambda *_, name=name: pytest.fail(f"{name} was called"))
+    source = crops.CropSource(rig, 16, seed=9, pool=70, plain=True)
+    assert not source.batch(64, not_faces=0.0).occluded.any()
+
+
 def test_skins_of_all_tones_are_painted_where_the_face_is(rig, rng):
     painter = skin.SkinPainter(rig)
     skins = [painter.paint(rng) for _ in range(12)]
