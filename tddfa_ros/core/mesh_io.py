@@ -11,15 +11,19 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import trimesh
 from PIL import Image
 
 from tddfa_ros.core.atomic_file import replacing
 from tddfa_ros.core.errors import ExportError
 from tddfa_ros.core.text_rows import decimal_rows, index_rows
+
+if TYPE_CHECKING:
+    import trimesh
 
 POSES = ("own", "frontal", "image")
 """Places of an exported mesh, see :func:`posed_vertices`."""
@@ -171,6 +175,17 @@ def mesh_files(path: str | os.PathLike[str]) -> list[Path]:
     return [path, path.with_name(f"{stem}.mtl"), path.with_name(f"{stem}.png")]
 
 
+def load_trimesh() -> ModuleType:
+    """Import what writes glb and stl, and return it.
+
+    With networkx and much of scipy it takes longer to load than all else that the command line
+    needs. Call this before a stream begins: its images would wait for the first such file.
+    """
+    import trimesh
+
+    return trimesh
+
+
 def write_mesh(path: str | os.PathLike[str], mesh: FaceMesh) -> list[Path]:
     """Write a mesh in the format that the file's suffix names.
 
@@ -275,6 +290,7 @@ def _write_material(path: Path, texture_bgr: np.ndarray) -> list[Path]:
 
 
 def _write_glb(path: Path, mesh: FaceMesh) -> list[Path]:
+    trimesh = load_trimesh()
     scene = _as_trimesh(mesh)
     if mesh.uv is not None and mesh.texture_bgr is not None:
         material = trimesh.visual.material.PBRMaterial(
@@ -292,12 +308,12 @@ def _write_glb(path: Path, mesh: FaceMesh) -> list[Path]:
 
 
 def _write_stl(path: Path, mesh: FaceMesh) -> list[Path]:
-    _write_bytes(path, trimesh.exchange.stl.export_stl(_as_trimesh(mesh)))
+    _write_bytes(path, load_trimesh().exchange.stl.export_stl(_as_trimesh(mesh)))
     return [path]
 
 
 def _as_trimesh(mesh: FaceMesh) -> trimesh.Trimesh:
-    return trimesh.Trimesh(
+    return load_trimesh().Trimesh(
         mesh.vertices, mesh.triangles, vertex_normals=mesh.normals, process=False, validate=False
     )
 
