@@ -43,9 +43,10 @@ RECIPES = {
     },
     "small": {
         "regressor": Recipe(
-            examples=36000,
+            examples=22000,
             batch=64,
             decay_share=0.3,
+            clips_from=0.8,
             replay=6000,
             pool=500,
             held_out=128,

@@ -39,6 +39,8 @@ class Recipe:
     muon_rate : highest learning rate of Muon, which has all convolutions but the first
     start : weights (.npz) that a new run begins with; None begins anew
     decay_share : last share of the run, over which the learning rate falls to a hundredth
+    clips_from : share of the run, of one that begins anew, after which the regressor also learns to
+        be steady: one that knows little yet is kept from learning by that
     replay : examples kept
     reuse : most times that an example is used, on average
     pool : rendered people that a worker keeps
@@ -55,6 +57,7 @@ class Recipe:
     muon_rate: float = 0.02
     start: str | None = None
     decay_share: float = 0.4
+    clips_from: float = 0.1
     replay: int = 20000
     reuse: float = 4.0
     pool: int = 2500
@@ -133,6 +136,7 @@ class Training(ABC):
         self.optimizers = optimizers_of(self.net, recipe)
         self.average = checkpoint.Average(self.net)
         self.seen, self.elapsed = 0, 0.0
+        self.share = 0.0  # of the run that is over
         self.start_seen = 0  # examples that the weights had seen with which the run began
         self.curves = Curves(self.folder / f"{self.name}.csv")
         self._resume()
@@ -252,6 +256,7 @@ class Training(ABC):
         recent: list[tuple[float, ...]] = []
         factor, steps = 0.0, 0
         while (share := self._share_done()) < 1:
+            self.share = share
             factor = rate_factor(share, recipe.decay_share)
             recent.append(self.step(next(batches), factor * min(1.0, (steps + 1) / 100)))
             steps += 1

@@ -65,7 +65,9 @@ class RegressorTraining(Training):
 
     def losses(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """Total, landmark error in percent, closure, expression, face and stability loss."""
-        batch, rows = self._with_next_frames(self._seen_anew(batch))
+        batch, rows = self._seen_anew(batch), None
+        if self.recipe.start is not None or self.share >= self.recipe.clips_from:
+            batch, rows = self._with_next_frames(batch)
         with mixed(self.device):
             stages = self.net.stages(batch["crops"])
         total = torch.zeros((), device=self.device)
@@ -75,17 +77,22 @@ class RegressorTraining(Training):
         return total, loss.nme, loss.closure, loss.expression, loss.face, stability.detach()
 
     def _loss_of(
-        self, outputs: torch.Tensor, batch: dict[str, torch.Tensor], rows: torch.Tensor
+        self, outputs: torch.Tensor, batch: dict[str, torch.Tensor], rows: torch.Tensor | None
     ) -> tuple[Loss, torch.Tensor, torch.Tensor]:
-        """Of a fit: its parts, the stability loss, and the sum of all."""
+        """Of a fit: its parts, the stability loss, and the sum of all.
+
+        `rows` are those whose next images are the last of the batch, None if there are none.
+        """
         fit = decode(outputs, MODEL_SHAPES, EXPRESSIONS)
         points = self.points(fit)
         loss = self.loss(fit, points, batch)
-        pairs = [
-            torch.stack([value[rows, :68], value[-len(rows) :, :68]], dim=1)
-            for value in (points, batch["points"])
-        ]
-        stability = short_video.stability_loss(*pairs)
+        stability = torch.zeros((), device=self.device)
+        if rows is not None:
+            pairs = [
+                torch.stack([value[rows, :68], value[-len(rows) :, :68]], dim=1)
+                for value in (points, batch["points"])
+            ]
+            stability = short_video.stability_loss(*pairs)
         # With the true coefficients only the pose can be wrong: shape cannot make up for it.
         posed = replace(fit, shape=batch["shape"], expression=batch["expression"])
         pose = self.loss.distance(self.points(posed), batch)
