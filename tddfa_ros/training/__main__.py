@@ -25,7 +25,8 @@ from tddfa_ros.training import (
 )
 from tddfa_ros.training import rig as rig_file
 from tddfa_ros.training.curves import Curves
-from tddfa_ros.training.loop import Recipe, train_together
+from tddfa_ros.training.loop import train_together
+from tddfa_ros.training.recipe import Recipe
 from tddfa_ros.training.together import TrainingError
 from tddfa_ros.training.train_detector import DetectorTraining
 from tddfa_ros.training.train_regressor import RegressorTraining

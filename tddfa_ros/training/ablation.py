@@ -24,9 +24,10 @@ from tddfa_ros.training.decoding import USUAL_SCALE, Fit, PointModel, decode
 from tddfa_ros.training.embedded import RIG_FILE
 from tddfa_ros.training.fitting import FitLoss
 from tddfa_ros.training.landmark_head import LandmarkRegularised, landmark_loss
-from tddfa_ros.training.loop import HELD_OUT_SEED, Recipe, optimizers_of, rate_factor
+from tddfa_ros.training.loop import optimizers_of, rate_factor
 from tddfa_ros.training.networks import RegressorNet
 from tddfa_ros.training.precision import mixed
+from tddfa_ros.training.recipe import HELD_OUT_SEED, Recipe
 from tddfa_ros.training.rig import MODEL_SHAPES
 from tddfa_ros.training.sight import spread_points
 from tddfa_ros.training.train_regressor import (

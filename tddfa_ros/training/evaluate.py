@@ -20,7 +20,7 @@ from tddfa_ros.core.regress import Regressor
 from tddfa_ros.core.still import fit_still
 from tddfa_ros.core.types import MorphableParams
 from tddfa_ros.training.crops import CROP, CropSource
-from tddfa_ros.training.loop import HELD_OUT_SEED
+from tddfa_ros.training.recipe import HELD_OUT_SEED
 from tddfa_ros.training.rig import Rig
 
 

@@ -1,4 +1,4 @@
-"""What all trainings share: data made by worker processes, replay, averaging, resuming, curves."""
+"""What all trainings share: steps, worker processes, averaging, resuming, curves."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import copy
 import queue
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,92 +21,11 @@ from torch import multiprocessing
 from tddfa_ros.training import checkpoint, packed, together
 from tddfa_ros.training.curves import Curves
 from tddfa_ros.training.muon import Muon
+from tddfa_ros.training.recipe import Recipe
+from tddfa_ros.training.replay import feed, taker
 from tddfa_ros.training.together import Group, TrainingError
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """How long and how to train.
-
-    Attributes
-    ----------
-    minutes : wall time in all, over every resumption
-    examples : length of the run instead of its minutes: as much training on any machine
-    processes : that train together, see :mod:`together`; if several, each makes its own examples
-    workers : processes that make examples for one that trains; 0 makes them in it
-    batch : examples a step of each process
-    rate : highest learning rate of AdamW
-    muon_rate : highest learning rate of Muon, which has all convolutions but the first
-    start : weights (.npz) that a new run begins with; None begins anew
-    decay_share : last share of the run, over which the learning rate falls to a hundredth
-    clips_from : share of the run, of one that begins anew, after which the regressor also learns to
-        be steady: one that knows little yet is kept from learning by that
-    replay : examples kept
-    reuse : most times that an example is used, on average
-    pool : rendered people that a worker keeps
-    held_out : examples for validation, of people that are never trained on
-    report_seconds : between lines of the curves, each with a state on disk
-    """
-
-    minutes: float = 90.0
-    examples: int | None = None
-    processes: int = 1
-    workers: int = 1
-    batch: int = 64
-    rate: float = 2e-3
-    muon_rate: float = 0.02
-    start: str | None = None
-    decay_share: float = 0.4
-    clips_from: float = 0.1
-    replay: int = 20000
-    reuse: float = 4.0
-    pool: int = 2500
-    held_out: int = 512
-    seed: int = 0
-    device: str = "cpu"
-    threads: int = 1
-    report_seconds: float = 180.0
-
-    def __post_init__(self) -> None:
-        for name in ("minutes", "examples"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < np.inf:
-                raise TrainingError(f"{name} is {value}: a run's length is above 0")
-        if self.processes < 1:
-            raise TrainingError(f"processes is {self.processes}: one at least trains")
-
-
 _PARENT_CHECK_S = 2.0
-
-HELD_OUT_SEED = 2**40 + 7
-"""No worker has this seed."""
-
-
-class Replay:
-    """The newest examples, drawn at random; knows how often each has been used on average."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._arrays: dict[str, np.ndarray] = {}
-        self.added = 0
-        self.drawn = 0
-
-    def add(self, arrays: dict[str, np.ndarray]) -> None:
-        """Store a batch over the oldest one."""
-        if not self._arrays:
-            self._arrays = {
-                k: np.empty((self._size, *v.shape[1:]), v.dtype) for k, v in arrays.items()
-            }
-        rows = (self.added + np.arange(len(next(iter(arrays.values()))))) % self._size
-        for name, value in arrays.items():
-            self._arrays[name][rows] = value
-        self.added += len(rows)
-
-    def draw(self, rng: np.random.Generator, count: int) -> dict[str, torch.Tensor]:
-        """`count` different examples as tensors."""
-        rows = rng.choice(min(self.added, self._size), count, replace=False)
-        self.drawn += count
-        return {k: torch.from_numpy(v[rows]) for k, v in self._arrays.items()}
 
 
 class Training(ABC):
@@ -243,7 +162,7 @@ class Training(ABC):
         for worker in workers:
             worker.start()
         try:
-            self._loop(feed(_taker(out, workers), recipe, rng))
+            self._loop(feed(taker(out, workers), recipe, rng))
         finally:
             for worker in workers:
                 worker.terminate()
@@ -364,38 +283,3 @@ def rate_factor(share: float, decay_share: float) -> float:
     """Share of the highest rate after `share` of the run: flat, then half a cosine."""
     falling = min(1.0, max(0.0, share - (1 - decay_share)) / decay_share)
     return float(0.01 + 0.99 * (0.5 + 0.5 * np.cos(np.pi * falling)))
-
-
-Take = Callable[[bool], dict[str, np.ndarray] | None]
-"""Gives examples: what is ready now or None, or, asked to wait, some in any case."""
-
-
-def feed(take: Take, recipe: Recipe, rng: np.random.Generator) -> Iterator[dict[str, torch.Tensor]]:
-    """Batches from a replay that takes in what is ready, and waits only when it must."""
-    replay = Replay(recipe.replay)
-    while True:
-        while replay.added < 8 * recipe.batch or replay.drawn > recipe.reuse * replay.added:
-            examples = take(True)
-            if examples is not None:
-                replay.add(examples)
-        if recipe.workers:
-            while (examples := take(False)) is not None:
-                replay.add(examples)
-        yield replay.draw(rng, recipe.batch)
-
-
-def _taker(out: Any, workers: list[Any]) -> Take:
-    def take(wait: bool) -> dict[str, np.ndarray] | None:
-        while True:
-            try:
-                return out.get(timeout=2.0) if wait else out.get_nowait()
-            except queue.Empty:
-                if not wait:
-                    return None
-                if not all(worker.is_alive() for worker in workers):
-                    raise TrainingError(
-                        "a process that makes pictures died, see its message above; free memory or "
-                        "train with workers=0"
-                    ) from None
-
-    return take

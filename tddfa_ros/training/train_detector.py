@@ -9,9 +9,10 @@ import torch
 from torch.nn import functional
 
 from tddfa_ros.training import rig as rig_file
-from tddfa_ros.training.loop import HELD_OUT_SEED, Recipe, Training
+from tddfa_ros.training.loop import Training
 from tddfa_ros.training.networks import DetectorNet
 from tddfa_ros.training.precision import mixed
+from tddfa_ros.training.recipe import HELD_OUT_SEED, Recipe
 from tddfa_ros.training.scenes import SceneSource
 
 MOST_FACES = 6

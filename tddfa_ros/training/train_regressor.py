@@ -15,10 +15,11 @@ from tddfa_ros.training import rig as rig_file
 from tddfa_ros.training.crops import DENSE_POINTS, Batch, CropSource
 from tddfa_ros.training.decoding import PointModel, decode
 from tddfa_ros.training.fitting import FitLoss, Loss
-from tddfa_ros.training.loop import HELD_OUT_SEED, Recipe, Training
+from tddfa_ros.training.loop import Training
 from tddfa_ros.training.mirror import Mirror
 from tddfa_ros.training.networks import RegressorNet
 from tddfa_ros.training.precision import mixed
+from tddfa_ros.training.recipe import HELD_OUT_SEED, Recipe
 from tddfa_ros.training.retake import retake
 from tddfa_ros.training.rig import MODEL_SHAPES, Rig
 from tddfa_ros.training.sight import spread_points

@@ -10,7 +10,9 @@ torch = pytest.importorskip("torch", reason="training needs PyTorch")
 from tddfa_ros.training import checkpoint, loop, packed  # noqa: E402
 from tddfa_ros.training.__main__ import main  # noqa: E402
 from tddfa_ros.training.curves import Curves  # noqa: E402
-from tddfa_ros.training.loop import Recipe, Replay, Training, rate_factor  # noqa: E402
+from tddfa_ros.training.loop import Training, rate_factor  # noqa: E402
+from tddfa_ros.training.recipe import HELD_OUT_SEED, Recipe  # noqa: E402
+from tddfa_ros.training.replay import Replay  # noqa: E402
 
 
 class LineTraining(Training):
@@ -157,7 +159,7 @@ def test_rate_is_flat_then_falls_to_a_hundredth():
 
 
 def test_held_out_seed_is_no_workers_seed():
-    assert loop.HELD_OUT_SEED > 2**32
+    assert HELD_OUT_SEED > 2**32
 
 
 def test_a_dead_worker_ends_the_run(tmp_path):

@@ -5,9 +5,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
-from tddfa_ros.training.loop import Recipe, optimizers_of  # noqa: E402
+from tddfa_ros.training.loop import optimizers_of  # noqa: E402
 from tddfa_ros.training.muon import Muon, orthogonal  # noqa: E402
 from tddfa_ros.training.networks import RegressorNet  # noqa: E402
+from tddfa_ros.training.recipe import Recipe  # noqa: E402
 
 
 @pytest.mark.parametrize("shape", [(8, 40), (40, 8), (16, 16), (1, 9)])

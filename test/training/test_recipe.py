@@ -18,12 +18,12 @@ from tddfa_ros.training import (  # noqa: E402
     checkpoint,
     embedded,
     evaluate,
-    loop,
     packed,
     train_regressor,
 )
 from tddfa_ros.training.__main__ import RECIPES, main  # noqa: E402
 from tddfa_ros.training.decoding import decode  # noqa: E402
+from tddfa_ros.training.recipe import Recipe  # noqa: E402
 
 
 def mean_face_error(training):
@@ -61,7 +61,7 @@ def test_small_recipe_beats_the_mean_face_by_half(rig_path, tmp_path, capsys):
 @pytest.mark.timeout(300)
 def test_a_few_seconds_train_export_and_resume(rig_path, tmp_path):
     """All the parts fit together; how well it learns is the test above."""
-    recipe = loop.Recipe(
+    recipe = Recipe(
         minutes=0.05, workers=0, batch=8, replay=128, pool=70, held_out=16, report_seconds=1
     )
     first = train_regressor.RegressorTraining(rig_path, tmp_path, recipe)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
 from tddfa_ros.training import meta_joint, parameter_costs, short_video  # noqa: E402
-from tddfa_ros.training.loop import Recipe  # noqa: E402
+from tddfa_ros.training.recipe import Recipe  # noqa: E402
 from tddfa_ros.training.short_video import Motion  # noqa: E402
 from tddfa_ros.training.train_regressor import CLIP_SHARE, RegressorTraining  # noqa: E402
 

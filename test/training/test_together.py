@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
 from tddfa_ros.training import checkpoint, together  # noqa: E402
-from tddfa_ros.training.loop import Recipe  # noqa: E402
+from tddfa_ros.training.recipe import Recipe  # noqa: E402
 
 PROGRAM = Path(__file__).with_name("together_program.py")
 

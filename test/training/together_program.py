@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from tddfa_ros.training import together
-from tddfa_ros.training.loop import Recipe, Training
+from tddfa_ros.training.loop import Training
+from tddfa_ros.training.recipe import Recipe
 
 
 class LineTraining(Training):

@@ -1,0 +1,64 @@
+"""How long and how to train."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tddfa_ros.training.together import TrainingError
+
+HELD_OUT_SEED = 2**40 + 7
+"""No worker has this seed."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how to train.
+
+    Attributes
+    ----------
+    minutes : wall time in all, over every resumption
+    examples : length of the run instead of its minutes: as much training on any machine
+    processes : that train together, see :mod:`together`; if several, each makes its own examples
+    workers : processes that make examples for one that trains; 0 makes them in it
+    batch : examples a step of each process
+    rate : highest learning rate of AdamW
+    muon_rate : highest learning rate of Muon, which has all convolutions but the first
+    start : weights (.npz) that a new run begins with; None begins anew
+    decay_share : last share of the run, over which the learning rate falls to a hundredth
+    clips_from : share of the run, of one that begins anew, after which the regressor also learns to
+        be steady: one that knows little yet is kept from learning by that
+    replay : examples kept
+    reuse : most times that an example is used, on average
+    pool : rendered people that a worker keeps
+    held_out : examples for validation, of people that are never trained on
+    report_seconds : between lines of the curves, each with a state on disk
+    """
+
+    minutes: float = 90.0
+    examples: int | None = None
+    processes: int = 1
+    workers: int = 1
+    batch: int = 64
+    rate: float = 2e-3
+    muon_rate: float = 0.02
+    start: str | None = None
+    decay_share: float = 0.4
+    clips_from: float = 0.1
+    replay: int = 20000
+    reuse: float = 4.0
+    pool: int = 2500
+    held_out: int = 512
+    seed: int = 0
+    device: str = "cpu"
+    threads: int = 1
+    report_seconds: float = 180.0
+
+    def __post_init__(self) -> None:
+        for name in ("minutes", "examples"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < np.inf:
+                raise TrainingError(f"{name} is {value}: a run's length is above 0")
+        if self.processes < 1:
+            raise TrainingError(f"processes is {self.processes}: one at least trains")
