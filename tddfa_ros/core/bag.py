@@ -22,8 +22,6 @@ IMAGE_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 
-BAG_SUFFIXES = frozenset((".mcap", ".db3"))
-
 # That of Python, or of a package in its place: whichever this version of rosbags uses.
 _ZSTD_ERROR = getattr(getattr(reader, "zstd", None), "ZstdError", RuntimeError)
 BAG_ERRORS = (
@@ -87,12 +85,6 @@ class BagImage:
     frame_id: str
     message: BagMessage
     fields: Any
-
-
-def is_bag(path: Path | str) -> bool:
-    """Whether a file or folder is a rosbag2 recording, by its name or what lies in it."""
-    path = Path(path)
-    return path.suffix.lower() in BAG_SUFFIXES or (path / "metadata.yaml").is_file()
 
 
 def bgr_of_fields(fields: Any) -> np.ndarray:

@@ -11,19 +11,18 @@ import re
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain, pairwise, tee
 from pathlib import Path
-from typing import Self
 
 import av
 import cv2
 import numpy as np
 
-from tddfa_ros.core.bag import BagMessage, ImageBag, bgr_of_fields, is_bag
 from tddfa_ros.core.errors import ImageError, MediaError
 from tddfa_ros.core.image_encoding import bgr_from_array, bgr_from_file_bytes
+from tddfa_ros.core.media_stream import Media, MediaFrame
 
+BAG_SUFFIXES = frozenset((".mcap", ".db3"))
 IMAGE_SUFFIXES = frozenset(
     ".bmp .dib .jpeg .jpg .jpe .jp2 .png .webp .pbm .pgm .ppm .pnm .tif .tiff".split()
 )
@@ -36,84 +35,6 @@ MAX_BROKEN_FRAMES = 50
 """Frames of a video in a row that may be unreadable before the rest is given up."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class MediaFrame:
-    """One image of a source.
-
-    Attributes
-    ----------
-    image_bgr : (height, width, 3) uint8, C-contiguous; may be read-only
-    stamp_ns : nanoseconds; since the beginning of a video or folder, else since 1970
-    name : file name of an image, six-digit frame number otherwise
-    frame_id : coordinate frame that a bag gives, else empty
-    """
-
-    image_bgr: np.ndarray
-    stamp_ns: int
-    name: str
-    frame_id: str = ""
-
-
-class Media:
-    """An open source of images: iterate once, then close (or use as a context manager).
-
-    Attributes
-    ----------
-    kind : video, image, folder, camera or bag
-    source : as given
-    live : whether images come from now, with stamps from the clock
-    fps : images per second, or None where the source has none
-    frame_count : number of images as the source states it, or None
-    width, height : pixels of the first image, 0 before it is known
-    skipped : broken images left out so far
-    told : what was logged about them, here and when the source was open before
-    """
-
-    kind = ""
-    live = False
-
-    def __init__(self, source: str, told: Collection[str] = ()) -> None:
-        self.source = source
-        self.fps: float | None = None
-        self.frame_count: int | None = None
-        self.width = 0
-        self.height = 0
-        self.skipped = 0
-        self.told = set(told)
-        self._told_before = frozenset(told)
-        self._frames: Iterator[MediaFrame] = iter(())
-
-    def _start(self, frames: Iterator[MediaFrame]) -> None:
-        """Read the first image, so that an empty source is an error at once."""
-        first = next(frames, None)
-        if first is None:
-            self.close()
-            raise MediaError(f"{self.source}: no readable image in this {self.kind}")
-        self.height, self.width = first.image_bgr.shape[:2]
-        self._frames = chain((first,), frames)
-
-    def __iter__(self) -> Iterator[MediaFrame]:
-        """Return the iterator over what has not been read yet."""
-        return self._frames
-
-    def _skip(self, what: str) -> None:
-        self.skipped += 1
-        self.told.add(what)
-        if what not in self._told_before:
-            _log.warning("%s: left out: %s", self.source, what)
-
-    def close(self) -> None:
-        """Release files and devices; iterating ends."""
-
-    def __enter__(self) -> Self:
-        """Return self."""
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Close."""
-        self.close()
 
 
 class Video(Media):
@@ -293,39 +214,6 @@ class Camera(Media):
         self._closed.set()
 
 
-class Bag(Media):
-    """Images of one topic of a rosbag2 recording, with the stamps of their headers."""
-
-    kind = "bag"
-
-    def __init__(self, path: Path, topic: str = "", told: Collection[str] = ()) -> None:
-        super().__init__(str(path), told)
-        self.bag = ImageBag(path, topic)
-        self.frame_count = self.bag.frame_count
-        self._start(self._decode())
-
-    def _decode(self) -> Iterator[MediaFrame]:
-        for index, message in enumerate(self.messages((self.bag.image_topic,))):
-            try:
-                image = self.bag.image(message)
-                pixels = bgr_of_fields(image.fields)
-            except (MediaError, ImageError) as error:
-                self._skip(str(error))
-                continue
-            yield MediaFrame(pixels, image.stamp_ns, f"{index:06d}", image.frame_id)
-
-    def messages(self, topics: tuple[str, ...]) -> Iterator[BagMessage]:
-        """Yield the undecoded messages of some topics, up to where the recording is damaged."""
-        try:
-            yield from self.bag.messages(topics)
-        except MediaError as error:
-            self._skip(f"the rest: {error}")
-
-    def close(self) -> None:
-        """Close the recording."""
-        self.bag.close()
-
-
 def read_image(path: Path | str) -> np.ndarray:
     """Read an image file as (height, width, 3) uint8 BGR, upright by its EXIF tag.
 
@@ -350,6 +238,12 @@ def image_paths(folder: Path) -> list[Path]:
 def _natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
     parts = re.split(r"([0-9]+)", path.name.lower())
     return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts if p], path.name
+
+
+def is_bag(path: Path | str) -> bool:
+    """Whether a file or folder is a rosbag2 recording, by its name or what lies in it."""
+    path = Path(path)
+    return path.suffix.lower() in BAG_SUFFIXES or (path / "metadata.yaml").is_file()
 
 
 def is_camera(source: str) -> bool:
@@ -391,6 +285,9 @@ def open_media(
         if not path.exists():
             raise MediaError(f"{source}: no such file, folder or camera")
         if is_bag(path):
+            # What reads bags takes as long to load as OpenCV, and most inputs are none.
+            from tddfa_ros.core.bag_media import Bag
+
             return Bag(path, topic, told)
         if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
             return Images(path, told)

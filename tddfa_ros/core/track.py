@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from tddfa_ros.core.appearance import ALIKE, Appearances
 from tddfa_ros.core.config import PipelineConfig
@@ -52,6 +52,17 @@ LANDMARKS_INSIDE = 0.25
 LATEST_S = 0.5
 # Sides of images that grow by factors this much alike: the same picture in another resolution.
 SAME_ASPECT = 0.01
+
+
+def load_assignment() -> ModuleType:
+    """Import what tells which lost face came back, and return it.
+
+    It takes longer to load than all of NumPy and OpenCV, and a still picture needs none of it. Call
+    this before a live stream begins: its images would wait when the first lost face is found again.
+    """
+    from scipy import optimize
+
+    return optimize
 
 
 class Tracker:
@@ -369,6 +380,9 @@ class Tracker:
         `found` holds bounds, look, and how unlike at most the awaited face may have looked.
         """
         awaited = self._awaited()
+        reunited: list[Track | None] = [None] * len(found)
+        if not awaited:
+            return reunited
         costs = np.full((len(found), len(awaited)), np.inf)
         for row, (bounds, look, most) in enumerate(found):
             for column, (track, motions) in enumerate(awaited):
@@ -380,9 +394,8 @@ class Tracker:
                     reunion_cost(bounds, motion.bounds_xyxy, motion, stamp_ns, reach)
                     for motion in motions
                 )
-        reunited: list[Track | None] = [None] * len(found)
         # A pair that cannot be costs more than all others together, so that no other is given up.
-        rows, columns = linear_sum_assignment(np.minimum(costs, 1e6))
+        rows, columns = load_assignment().linear_sum_assignment(np.minimum(costs, 1e6))
         for row, column in zip(rows, columns, strict=True):
             if costs[row, column] < np.inf:
                 reunited[row] = awaited[column][0]

@@ -25,6 +25,7 @@ from tddfa_ros.core import model_set
 from tddfa_ros.core.config import MetricConfig, PipelineConfig
 from tddfa_ros.core.errors import ConfigError, TddfaError
 from tddfa_ros.core.pipeline import FacePipeline
+from tddfa_ros.core.track import load_assignment
 from tddfa_ros.nodes.camera_info_input import CameraInfoInput
 from tddfa_ros.nodes.face_diagnostics import FaceDiagnostics
 from tddfa_ros.nodes.face_node_config import FaceNodeConfig
@@ -170,6 +171,7 @@ class FaceNode(LifecycleNode):
             self.get_logger().error(f"cannot configure: {error}")
             self._release()
             return _FAILURE
+        load_assignment()
         self._exporter = MeshExporter(self._pipeline.model, config.export_dir, config.texture_size)
         self.get_logger().info(f"model set {models.name} from {models.path} ({models.licence})")
         return super().on_configure(state)

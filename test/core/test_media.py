@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from tddfa_ros.core import media as media_module
-from tddfa_ros.core.bag import is_bag
 from tddfa_ros.core.errors import ImageError, MediaError
-from tddfa_ros.core.media import Camera, image_paths, is_camera, open_media, read_image
+from tddfa_ros.core.media import Camera, image_paths, is_bag, is_camera, open_media, read_image
 
 FPS = 25
 PERIOD_NS = 40_000_000

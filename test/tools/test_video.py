@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tddfa_ros.core.config import PipelineConfig
-from tddfa_ros.core.media import MediaFrame
+from tddfa_ros.core.media_stream import MediaFrame
 from tddfa_ros.core.pipeline import FacePipeline
 from tddfa_ros.core.recording import VideoWriter
 from tddfa_ros.core.sample_media import astronaut_clip
