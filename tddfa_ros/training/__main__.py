@@ -86,6 +86,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     train.add_argument("--processes", type=int, help="that train together, one a core at most")
     train.add_argument("--workers", type=int, help="that make pictures for one that trains")
     train.add_argument("--device", help="cpu or cuda")
+    train.add_argument("--batch", type=int, help="examples a step of each process")
+    train.add_argument("--replay", type=int, help="examples kept, 47 kB each, where the network is")
+    train.add_argument("--reuse", type=float, help="most times that an example is used, on average")
+    train.add_argument(
+        "--rates",
+        type=float,
+        metavar="SHARE",
+        help=f"of the recipe's highest rates; with --from {_FURTHER_SHARE} unless told otherwise",
+    )
+    train.add_argument(
+        "--plain", type=float, metavar="SHARE", help="of crops that nothing hides or degrades"
+    )
+    train.add_argument(
+        "--hold-from",
+        type=float,
+        metavar="SHARE",
+        help="of a run with --from, after which normalisations stay as they are",
+    )
     train.add_argument("--seed", type=int)
 
     average = verbs.add_parser("average", help="mean of the weights of several states")
@@ -125,6 +143,7 @@ def _make(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     changes = ("minutes", "examples", "processes", "workers", "device", "seed")
+    changes += ("batch", "replay", "reuse", "plain", "hold_from")
     recipe = RECIPES[options.recipe][options.network]
     if options.minutes is not None:
         recipe = dataclasses.replace(recipe, examples=None)
@@ -137,12 +156,11 @@ def _train(options: argparse.Namespace) -> None:
             raise TrainingError("--from: sets have no weights of their detector to begin with")
         start = options.base / embedded.WEIGHTS_FILE
         packed.read(start)  # What is wrong with it is better said before several processes begin.
-        recipe = dataclasses.replace(
-            recipe,
-            start=str(start),
-            rate=_FURTHER_SHARE * recipe.rate,
-            muon_rate=_FURTHER_SHARE * recipe.muon_rate,
-        )
+        recipe = dataclasses.replace(recipe, start=str(start))
+    share = options.rates if options.rates is not None else _FURTHER_SHARE if options.base else 1.0
+    recipe = dataclasses.replace(
+        recipe, rate=share * recipe.rate, muon_rate=share * recipe.muon_rate
+    )
     kind = {"regressor": RegressorTraining, "detector": DetectorTraining}[options.network]
     rig = options.rig or (options.base or _SET) / embedded.RIG_FILE
     train_together(kind, rig, options.run, recipe)

@@ -216,11 +216,12 @@ def variants(bench: Bench) -> list[Variant]:
 def _stability(bench: Bench, net: torch.nn.Module, batch: Batch, seed: int) -> torch.Tensor:
     """Stability loss of two-image clips made of some of the batch's faces."""
     rows = torch.nonzero(batch["is_face"]).flatten()[: int(CLIP_SHARE * BATCH)]
-    stills, points = batch["crops"][rows].numpy(), batch["points"][rows].numpy()
-    pictures, moved = short_video.next_frames(np.random.default_rng(seed), stills, points)
-    fit = bench.fit(net, {"crops": torch.from_numpy(np.concatenate([stills, pictures]))})
+    stills, points = batch["crops"][rows], batch["points"][rows]
+    chance = torch.Generator().manual_seed(seed)
+    pictures, moved = short_video.next_frames(chance, stills, points)
+    fit = bench.fit(net, {"crops": torch.cat([stills, pictures])})
     found = bench.points(fit).unflatten(0, (2, -1)).transpose(0, 1)
-    truth = torch.from_numpy(np.stack([points, moved], axis=1))
+    truth = torch.stack([points, moved], dim=1)
     return short_video.stability_loss(found[:, :, :68], truth[:, :, :68])
 
 

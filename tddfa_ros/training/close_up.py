@@ -69,6 +69,7 @@ class CloseUp(nn.Module):
     def __init__(self, rig: Rig, count: int) -> None:
         super().__init__()
         self.register_buffer("offsets", _offsets(), persistent=False)
+        self.register_buffer("down", torch.tensor([1.0, -1.0]), persistent=False)
         order, signs = fit_in_mirror(rig, count)
         known = len(order)
         self.register_buffer("mirror_order", order, persistent=False)
@@ -104,7 +105,7 @@ class CloseUp(nn.Module):
         up = functional.normalize(fit.rotation[:, :2, 1], dim=1)
         # On the picture, whose y points down, right and up of the upright face.
         right = torch.stack([up[:, 1], up[:, 0]], dim=1)
-        axes = torch.stack([right, up * up.new_tensor([1.0, -1.0])], dim=1)
+        axes = torch.stack([right, up * self.down], dim=1)
         away = self.offsets @ (axes * fit.scale[:, None, None])
         at = away.unflatten(1, (len(EYES), -1)) + middles[:, :, None]
         return (at * (2 / (CROP - 1)) - 1).reshape(len(at), -1, SIDE, 2)

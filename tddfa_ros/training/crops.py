@@ -63,7 +63,7 @@ class CropSource:
     seed : of everything
     pool : people kept; the oldest gives way to each new one
     reuse : crops made of a person on average
-    plain : faces as they are rendered: nothing laid over, not degraded, nothing of the crop black
+    plain : share of faces as they are rendered: nothing laid over, not degraded, no side black
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class CropSource:
         seed: int,
         pool: int = 2500,
         reuse: float = 6.0,
-        plain: bool = False,
+        plain: float = 0.0,
     ) -> None:
         self._rng = np.random.default_rng(seed)
         self._studio = Studio(rig, spread_points(rig, DENSE_POINTS))
@@ -102,8 +102,9 @@ class CropSource:
                 crops[k] = self._no_face(layers)
                 is_face[k] = 0
                 continue
-            occluded[k] = self._rng.random() < _OCCLUDED_SHARE and not self._plain
-            crops[k], points[k], turn = self._crop(layers, occluded=bool(occluded[k]))
+            plain = self._plain >= 1 or (self._plain > 0 and self._rng.random() < self._plain)
+            occluded[k] = self._rng.random() < _OCCLUDED_SHARE and not plain
+            crops[k], points[k], turn = self._crop(layers, occluded=occluded[k], plain=plain)
             tone[k] = layers.skin_tone
             rotation[k] = turn @ layers.truth.rotation
             shape[k] = layers.truth.shape[:MODEL_SHAPES]
@@ -135,7 +136,9 @@ class CropSource:
     def _background(self) -> np.ndarray:
         return backdrop.draw(self._rng, _BACKGROUND_SIDE, _BACKGROUND_SIDE)
 
-    def _crop(self, layers: Layers, *, occluded: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _crop(
+        self, layers: Layers, *, occluded: bool, plain: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rng = self._rng
         middle, spread, away, roll = _DETECTED if rng.random() < _DETECTED_SHARE else _TRACKED
         scale = CROP / ROI_PX * np.exp(middle + rng.uniform(-spread, spread))
@@ -148,7 +151,7 @@ class CropSource:
         cosine, sine = np.cos(turn), np.sin(turn)
         # The picture's y points down, the camera frame's up: the same turn has the other sign.
         about_z = np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]], np.float32)
-        if self._plain:
+        if plain:
             return np.clip(picture, 0, 255).astype(np.uint8), points, about_z
         if occluded:
             picture = occlude(rng, picture, self._backgrounds)

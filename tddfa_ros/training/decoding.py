@@ -89,6 +89,7 @@ class PointModel(nn.Module):
             "shape_basis": at(rig.shape_basis[:MODEL_SHAPES]).flatten(1),
             "expression_basis": at(rig.expression_basis[:expressions]).flatten(1),
         }
+        fields["down"] = torch.tensor([1.0, -1.0])
         for name, value in fields.items():
             self.register_buffer(name, value, persistent=False)
 
@@ -106,5 +107,4 @@ class PointModel(nn.Module):
         offset = fit.shape @ self.shape_basis + fit.expression @ self.expression_basis
         face = self.mean + offset.unflatten(1, (-1, 3))
         seen = torch.einsum("bij,bpj->bpi", fit.rotation, face) * fit.scale[:, None, None]
-        flip = seen.new_tensor([1.0, -1.0])
-        return torch.cat([seen[..., :2] * flip + fit.centre[:, None], seen[..., 2:]], dim=2)
+        return torch.cat([seen[..., :2] * self.down + fit.centre[:, None], seen[..., 2:]], dim=2)

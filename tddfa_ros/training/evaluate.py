@@ -175,7 +175,7 @@ def synthetic(fitter: Fitter, rig: Rig, count: int, *, plain: bool = False) -> d
     """
     expressions = fitter.model.expression_count
     source = CropSource(
-        rig, expressions, seed=HELD_OUT_SEED + 1, pool=count, reuse=1.0, plain=plain
+        rig, expressions, seed=HELD_OUT_SEED + 1, pool=count, reuse=1.0, plain=float(plain)
     )
     batch = source.batch(count, not_faces=0.0)
     roi = np.array([0, 0, CROP, CROP], np.float32)

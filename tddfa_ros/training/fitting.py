@@ -49,7 +49,8 @@ class FitLoss(nn.Module):
         weights[:68] = 1
         weights[:17] = JAW_WEIGHT
         self.register_buffer("weights", weights / weights.sum())
-        self.upper, self.lower = ([pair[k] for pair in CLOSING] for k in (0, 1))
+        self.register_buffer("closing", torch.tensor(CLOSING).T.contiguous())
+        self.register_buffer("axes", torch.tensor([1, 1, DEPTH_WEIGHT]))
 
     def distance(self, points: torch.Tensor, truth: dict[str, torch.Tensor]) -> torch.Tensor:
         """Mean weighted distance of (b, p, 3) points in units of the face's size; scalar."""
@@ -57,9 +58,8 @@ class FitLoss(nn.Module):
         error = distance @ self.weights / _size(truth["points"])
         return (error * truth["is_face"]).sum() / truth["is_face"].sum().clamp(min=1)
 
-    @staticmethod
-    def _difference(points: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-        return (points - known) * points.new_tensor([1, 1, DEPTH_WEIGHT])
+    def _difference(self, points: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        return (points - known) * self.axes
 
     def forward(self, fit: Fit, points: torch.Tensor, truth: dict[str, torch.Tensor]) -> Loss:
         """`truth` holds points, shape, expression and is_face as in :class:`crops.Batch`."""
@@ -68,7 +68,8 @@ class FitLoss(nn.Module):
         size = _size(known)
         of_points = self.distance(points, truth)
         difference = self._difference(points, known)
-        apart = difference[:, self.upper] - difference[:, self.lower]
+        upper, lower = self.closing
+        apart = difference[:, upper] - difference[:, lower]
         closure = torch.sqrt((apart**2).sum(dim=2) + 0.01).mean(dim=1) / size
         of_closure = (closure * is_face).sum() / count
         wrong_shape = functional.smooth_l1_loss(fit.shape, truth["shape"], reduction="none")

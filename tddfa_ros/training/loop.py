@@ -59,8 +59,6 @@ class Training(ABC):
         self.start_seen = 0  # examples that the weights had seen with which the run began
         self.curves = Curves(self.folder / f"{self.name}.csv")
         self._resume()
-        if recipe.start is not None:
-            keep_statistics(self.net)
         self.prepare()
         # All start from the same weights, but draw differently from here on.
         torch.manual_seed(recipe.seed + self.start_seen + self.seen + self.group.rank)
@@ -172,10 +170,12 @@ class Training(ABC):
         recipe = self.recipe
         start, before = time.monotonic(), self.elapsed
         report_at = before + recipe.report_seconds
-        recent: list[tuple[float, ...]] = []
+        recent: list[torch.Tensor] = []
         factor, steps = 0.0, 0
         while (share := self._share_done()) < 1:
             self.share = share
+            if recipe.start is not None and share >= recipe.hold_from:
+                keep_statistics(self.net)
             factor = rate_factor(share, recipe.decay_share)
             recent.append(self.step(next(batches), factor * min(1.0, (steps + 1) / 100)))
             steps += 1
@@ -194,12 +194,11 @@ class Training(ABC):
             return self.seen / self.recipe.examples
         return self.group.agree(self.elapsed / (60 * self.recipe.minutes))
 
-    def step(self, batch: dict[str, torch.Tensor], factor: float) -> tuple[float, ...]:
+    def step(self, batch: dict[str, torch.Tensor], factor: float) -> torch.Tensor:
         """One step at that share of the highest rates; returns what :meth:`losses` does."""
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = optimizer.defaults["lr"] * factor
-        batch = {name: value.to(self.device) for name, value in batch.items()}
         losses = self.losses(batch)
         self.net.zero_grad(set_to_none=True)
         losses[0].backward()
@@ -209,16 +208,17 @@ class Training(ABC):
             optimizer.step()
         self.average.update(self.net)
         self.seen += len(next(iter(batch.values()))) * self.group.count
-        return tuple(float(value.detach()) for value in losses)
+        # Not read yet: that would be to wait for the device.
+        return torch.stack([value.detach() for value in losses])
 
     @torch.no_grad()
-    def _report(self, rate: float, recent: list[tuple[float, ...]]) -> None:
+    def _report(self, rate: float, recent: list[torch.Tensor]) -> None:
         if not self.group.first:
             return
-        means = np.mean(recent, axis=0)
+        means = torch.stack(recent).mean(dim=0).tolist()
         row: dict[str, Any] = {"seconds": round(self.elapsed, 1), "seen": self.seen, "rate": rate}
         names = ("loss", *self.columns)
-        row |= dict(zip(names, (round(float(m), 5) for m in means), strict=True))
+        row |= dict(zip(names, (round(mean, 5) for mean in means), strict=True))
         net = copy.deepcopy(self.net)
         net.load_state_dict(self.average.state)
         net.eval()

@@ -33,17 +33,16 @@ class Mirror(nn.Module):
         axes = torch.tensor(_IN_MIRROR)
         self.register_buffer("axes", axes)
         self.register_buffer("axes_pair", axes[:, None] * axes)
+        # Pixels are counted from the middle of the first: it becomes the middle of the last.
+        self.register_buffer("shift", torch.tensor([CROP - 1.0, 0, 0]))
 
     def forward(
         self, batch: dict[str, torch.Tensor], rows: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """The batch, arrays as in :class:`crops.Batch`, with `rows` (b,) bool of it mirrored."""
-        points = batch["points"][:, self.points] * self.axes
-        # Pixels are counted from the middle of the first: it becomes the middle of the last.
-        points = points + self.axes.new_tensor([CROP - 1, 0, 0])
         seen = {
             "crops": batch["crops"].flip(2),
-            "points": points,
+            "points": batch["points"][:, self.points] * self.axes + self.shift,
             "rotation": batch["rotation"] * self.axes_pair,
             "shape": batch["shape"] * self.signs,
             "expression": batch["expression"][:, self.expressions],

@@ -37,15 +37,14 @@ class FakeQuantise(nn.Module):
     def __init__(self, *, signed: bool = False) -> None:
         super().__init__()
         self.zero_point = (ACTIVATION_LEVELS + 1) // 2 if signed else 0
-        self.register_buffer("scale", torch.zeros(()), persistent=False)
+        self.scale = 0.0  # A number: to read it from a GPU would be to wait for that.
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The nearest values that the integers have; `x` itself before :func:`calibrate`."""
-        scale = float(self.scale)
-        if not scale:
+        if not self.scale:
             return x
         return torch.fake_quantize_per_tensor_affine(
-            x, scale, self.zero_point, 0, ACTIVATION_LEVELS
+            x, self.scale, self.zero_point, 0, ACTIVATION_LEVELS
         )
 
     def scales_for(self, x: torch.Tensor) -> torch.Tensor:
@@ -119,13 +118,13 @@ def calibrate(net: nn.Module, crops: torch.Tensor) -> None:
     for hook in hooks:
         hook.remove()
     for place, (first, *_) in zip(places, scales, strict=True):
-        place.scale.copy_(first)
+        place.scale = float(first)
     for place, choices in zip(places, scales, strict=True):
         changes = []
         for choice in choices:
-            place.scale.copy_(choice)
+            place.scale = float(choice)
             changes.append(((net(crops) - exact) / deviation).square().mean())
-        place.scale.copy_(choices[torch.stack(changes).argmin()])
+        place.scale = float(choices[torch.stack(changes).argmin()])
     net.train(was_training)
     for module in net.modules():
         if isinstance(module, QuantisedConv2d):

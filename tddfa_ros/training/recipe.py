@@ -29,7 +29,10 @@ class Recipe:
     decay_share : last share of the run, over which the learning rate falls to a hundredth
     clips_from : share of the run, of one that begins anew, after which the regressor also learns to
         be steady: one that knows little yet is kept from learning by that
-    replay : examples kept
+    hold_from : share of the run, of one that begins with given weights, after which its
+        normalisations stay as they are, see :func:`loop.keep_statistics`
+    plain : share of the regressor's crops that are neither hidden nor degraded
+    replay : examples kept, where the network is: 47 kB a crop
     reuse : most times that an example is used, on average
     pool : rendered people that a worker keeps
     held_out : examples for validation, of people that are never trained on
@@ -46,6 +49,8 @@ class Recipe:
     start: str | None = None
     decay_share: float = 0.4
     clips_from: float = 0.1
+    hold_from: float = 0.0
+    plain: float = 0.0
     replay: int = 20000
     reuse: float = 4.0
     pool: int = 2500
@@ -60,5 +65,14 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not 0 < value < np.inf:
                 raise TrainingError(f"{name} is {value}: a run's length is above 0")
+        if not 0 <= self.plain <= 1:
+            raise TrainingError(f"plain is {self.plain}: a share lies between 0 and 1")
+        for name in ("batch", "replay", "rate"):
+            if not 0 < getattr(self, name) < np.inf:
+                raise TrainingError(f"{name} is {getattr(self, name)}: more than 0 is needed")
+        if self.replay < 8 * self.batch:
+            raise TrainingError(
+                f"replay is {self.replay}: a batch of {self.batch} is drawn from 8 times as many"
+            )
         if self.processes < 1:
             raise TrainingError(f"processes is {self.processes}: one at least trains")

@@ -14,30 +14,40 @@ from tddfa_ros.training.together import TrainingError
 
 
 class Replay:
-    """The newest examples, drawn at random; knows how often each has been used on average."""
+    """The newest examples, drawn at random; knows how often each has been used on average.
 
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._arrays: dict[str, np.ndarray] = {}
+    Parameters
+    ----------
+    size : examples kept
+    device : where they are kept: those for a GPU in its memory, 47 kB a crop
+    """
+
+    def __init__(self, size: int, device: str | torch.device = "cpu") -> None:
+        self._size, self._device = size, torch.device(device)
+        self._examples: dict[str, torch.Tensor] = {}
         self.added = 0
         self.drawn = 0
 
     def add(self, arrays: dict[str, np.ndarray]) -> None:
         """Store a batch over the oldest one."""
-        if not self._arrays:
-            self._arrays = {
-                k: np.empty((self._size, *v.shape[1:]), v.dtype) for k, v in arrays.items()
+        new = {name: torch.from_numpy(value) for name, value in arrays.items()}
+        if not self._examples:
+            self._examples = {
+                name: torch.empty((self._size, *v.shape[1:]), dtype=v.dtype, device=self._device)
+                for name, v in new.items()
             }
-        rows = (self.added + np.arange(len(next(iter(arrays.values()))))) % self._size
-        for name, value in arrays.items():
-            self._arrays[name][rows] = value
+        rows = (self.added + torch.arange(len(next(iter(new.values()))))) % self._size
+        rows = rows.to(self._device)
+        for name, value in new.items():
+            self._examples[name][rows] = value.to(self._device)
         self.added += len(rows)
 
     def draw(self, rng: np.random.Generator, count: int) -> dict[str, torch.Tensor]:
-        """`count` different examples as tensors."""
-        rows = rng.choice(min(self.added, self._size), count, replace=False)
+        """`count` different examples."""
+        rows = torch.from_numpy(rng.choice(min(self.added, self._size), count, replace=False))
+        rows = rows.to(self._device, non_blocking=True)
         self.drawn += count
-        return {k: torch.from_numpy(v[rows]) for k, v in self._arrays.items()}
+        return {name: value[rows] for name, value in self._examples.items()}
 
 
 Take = Callable[[bool], dict[str, np.ndarray] | None]
@@ -46,7 +56,7 @@ Take = Callable[[bool], dict[str, np.ndarray] | None]
 
 def feed(take: Take, recipe: Recipe, rng: np.random.Generator) -> Iterator[dict[str, torch.Tensor]]:
     """Batches from a replay that takes in what is ready, and waits only when it must."""
-    replay = Replay(recipe.replay)
+    replay = Replay(recipe.replay, recipe.device)
     while True:
         while replay.added < 8 * recipe.batch or replay.drawn > recipe.reuse * replay.added:
             examples = take(True)

@@ -7,9 +7,9 @@ changed at once, they were 4.6 % on the retaken crops and 4.7 %.
 
 from __future__ import annotations
 
-import numpy as np
+import torch
 
-from tddfa_ros.training.short_video import Motion, frame
+from tddfa_ros.training.short_video import Motion, moved, normal, to_bytes
 
 _MOVED_SHARE = 0.7
 _SCALE, _ROLL_RAD, _SHIFT_PX = 0.05, 0.06, 2.5
@@ -19,27 +19,27 @@ logarithm of each channel's gain; of what is added to all channels."""
 
 
 def retake(
-    rng: np.random.Generator, pictures: np.ndarray, points: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    chance: torch.Generator, pictures: torch.Tensor, points: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Move most pictures a little in their plane, and shift the colours of all.
 
     Parameters
     ----------
-    pictures : (n, h, w, 3) uint8
-    points : (n, p, 3) pixels, z towards the viewer
+    pictures : (b, h, w, 3) uint8
+    points : (b, p, 3) float32, pixels, z towards the viewer
 
     Returns
     -------
     Both as another picture has them, of the same shapes and types.
     """
-    moved, points = pictures.copy(), points.copy()
-    for k in np.flatnonzero(rng.random(len(pictures)) < _MOVED_SHARE):
-        motion = Motion(
-            scale=float(np.exp(rng.normal(0, _SCALE))),
-            roll_rad=float(rng.normal(0, _ROLL_RAD)),
-            shift_px=tuple(rng.normal(0, _SHIFT_PX, 2)),
-        )
-        moved[k], points[k] = frame(rng, moved[k], points[k], motion)
-    gain = np.exp(rng.normal(0, _GAIN, (len(pictures), 1, 1, 3))).astype(np.float32)
-    added = rng.normal(0, _BRIGHTNESS, (len(pictures), 1, 1, 1)).astype(np.float32)
-    return np.clip(moved * gain + added, 0, 255).astype(np.uint8), points
+    count = len(pictures)
+    moves = torch.rand(count, generator=chance, device=chance.device) < _MOVED_SHARE
+    motion = Motion(
+        scale=torch.exp(moves * normal(chance, _SCALE, count)),
+        roll_rad=moves * normal(chance, _ROLL_RAD, count),
+        shift_px=moves[:, None] * normal(chance, _SHIFT_PX, count, 2),
+    )
+    planes, points = moved(pictures, points, motion)
+    gain = torch.exp(normal(chance, _GAIN, count, 3, 1, 1))
+    added = normal(chance, _BRIGHTNESS, count, 1, 1, 1)
+    return to_bytes(planes * gain + added), points

@@ -55,12 +55,14 @@ class RegressorTraining(Training):
         self.points = PointModel.at_truth(rig, dense, EXPRESSIONS).to(self.device)
         self.loss = FitLoss(68 + DENSE_POINTS).to(self.device)
         self.mirror = Mirror(rig, dense, EXPRESSIONS).to(self.device)
+        self.chance = torch.Generator(self.device)
         self._held_out = held_out(rig, self.folder, self.recipe.held_out)
 
     @staticmethod
     def produce(rig_path: str, seed: int, recipe: Recipe) -> Iterator[dict[str, np.ndarray]]:
         """Endless small batches of crops with their truth."""
-        source = CropSource(rig_file.load(rig_path), EXPRESSIONS, seed=seed, pool=recipe.pool)
+        rig = rig_file.load(rig_path)
+        source = CropSource(rig, EXPRESSIONS, seed=seed, pool=recipe.pool, plain=recipe.plain)
         while True:
             yield arrays_of(source.batch(32))
 
@@ -89,8 +91,10 @@ class RegressorTraining(Training):
         loss = self.loss(fit, points, batch)
         stability = torch.zeros((), device=self.device)
         if rows is not None:
+            # Without those that are no faces, of which a batch may have more than it should.
+            is_face = batch["is_face"][rows, None, None, None]
             pairs = [
-                torch.stack([value[rows, :68], value[-len(rows) :, :68]], dim=1)
+                is_face * torch.stack([value[rows, :68], value[-len(rows) :, :68]], dim=1)
                 for value in (points, batch["points"])
             ]
             stability = short_video.stability_loss(*pairs)
@@ -101,23 +105,22 @@ class RegressorTraining(Training):
 
     def _seen_anew(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The batch as further pictures of the same faces, half of them in a mirror."""
-        rng = np.random.default_rng([self.start_seen + self.seen, self.group.rank])
-        taken = retake(rng, batch["crops"].cpu().numpy(), batch["points"].cpu().numpy())
-        pair = (torch.from_numpy(value).to(self.device) for value in taken)
-        mirrored = torch.rand(len(batch["crops"]), device=self.device) < 0.5
-        return self.mirror(batch | dict(zip(("crops", "points"), pair, strict=True)), mirrored)
+        # Of its own for every step and process: a run that is resumed goes on as it would have.
+        self.chance.manual_seed(self.group.count * (self.start_seen + self.seen) + self.group.rank)
+        crops, points = retake(self.chance, batch["crops"], batch["points"])
+        mirrored = torch.rand(len(crops), generator=self.chance, device=self.device) < 0.5
+        return self.mirror(batch | {"crops": crops, "points": points}, mirrored)
 
     def _with_next_frames(
         self, batch: dict[str, torch.Tensor]
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """The batch with the next images of some of its faces at the end; which those are."""
         count = int(CLIP_SHARE * len(batch["crops"]))
-        rows = torch.nonzero(batch["is_face"]).flatten()[:count]
-        stills = (batch[name][rows].cpu().numpy() for name in ("crops", "points"))
-        moved = short_video.next_frames(np.random.default_rng(self.start_seen + self.seen), *stills)
+        # The first faces; to ask how many there are would be to wait for the device.
+        rows = torch.argsort(batch["is_face"], descending=True, stable=True)[:count]
         more = {name: value[rows] for name, value in batch.items()}
-        for name, value in zip(("crops", "points"), moved, strict=True):
-            more[name] = torch.from_numpy(value).to(self.device)
+        crops, points = short_video.next_frames(self.chance, more["crops"], more["points"])
+        more |= {"crops": crops, "points": points}
         return {name: torch.cat([batch[name], more[name]]) for name in batch}, rows
 
     def validate(self, net: torch.nn.Module) -> dict[str, float]:

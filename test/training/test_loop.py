@@ -202,6 +202,20 @@ def test_a_run_from_given_weights_keeps_the_statistics_of_their_normalisations(t
     assert not torch.equal(first.net[0].running_mean, torch.zeros(1))
 
 
+def test_normalisations_learn_until_the_run_holds_them(tmp_path):
+    path = tmp_path / "weights.npz"
+    net = torch.nn.Sequential(torch.nn.BatchNorm1d(1), torch.nn.Linear(1, 1))
+    path.write_bytes(packed.pack(net.state_dict(), 640))
+    recipe = Recipe(workers=0, examples=640, start=str(path), hold_from=0.5, batch=32, replay=512)
+    run = NormalisedLineTraining("", tmp_path / "run", recipe)
+    means, losses = [], run.losses
+    run.losses = lambda batch: means.append(float(run.net[0].running_mean)) or losses(batch)
+    run.run()
+    assert len(means) == 20
+    assert len(set(means[:11])) == 11
+    assert len(set(means[10:])) == 1
+
+
 def test_a_new_run_begins_with_given_weights_and_goes_on_with_its_own(tmp_path):
     training(tmp_path / "known", examples=640).run()
     known = checkpoint.load(tmp_path / "known" / "line.pt")["average"]

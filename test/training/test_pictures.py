@@ -70,8 +70,16 @@ def test_crops_are_seeded(rig):
 def test_plain_crops_are_as_rendered(rig, monkeypatch):
     for name in ("occlude", "degrade", "_leave_image"):
         monkeypatch.setattr(crops, name, lambda *_, name=name: pytest.fail(f"{name} was called"))
-    source = crops.CropSource(rig, 16, seed=9, pool=70, plain=True)
+    source = crops.CropSource(rig, 16, seed=9, pool=70, plain=1.0)
     assert not source.batch(64, not_faces=0.0).occluded.any()
+
+
+def test_as_many_crops_are_plain_as_asked(rig, monkeypatch):
+    degraded = []
+    monkeypatch.setattr(crops, "degrade", lambda rng, picture: degraded.append(0) or picture)
+    source = crops.CropSource(rig, 16, seed=9, pool=70, plain=0.25)
+    source.batch(200, not_faces=0.0)
+    assert 0.65 < len(degraded) / 200 < 0.85
 
 
 def test_skins_of_all_tones_are_painted_where_the_face_is(rig, rng):

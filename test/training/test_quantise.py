@@ -15,7 +15,7 @@ from tddfa_ros.training.networks import RegressorNet  # noqa: E402
 
 def fake_quantise(limit, *, signed=False):
     place = quantise.FakeQuantise(signed=signed)
-    place.scale.fill_(limit / (127 if signed else 255))
+    place.scale = limit / (127 if signed else 255)
     return place
 
 

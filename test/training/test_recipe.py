@@ -112,7 +112,21 @@ def test_training_on_begins_with_a_set_and_its_rig_at_a_twentieth_of_the_rates(
     assert further.rate == pytest.approx(anew.rate / 20)
     assert further.muon_rate == pytest.approx(anew.muon_rate / 20)
     assert (anew.start, further.start) == (None, str(weights))
+    options = "--rates 0.1 --plain 0.3 --batch 128 --hold-from 0.5 --device cuda --workers 15"
+    assert main([*command, "--from", str(tmp_path), *options.split()]) == 0
+    on_gpu = asked.pop()[-1]
+    assert on_gpu.rate == pytest.approx(anew.rate / 10)
+    assert (on_gpu.plain, on_gpu.batch, on_gpu.hold_from) == (0.3, 128, 0.5)
+    assert (on_gpu.device, on_gpu.processes, on_gpu.workers) == ("cuda", 1, 15)
     capsys.readouterr()
+    for wrong, told in (
+        ("--plain 1.5", "plain is 1.5"),
+        ("--batch 0", "batch is 0"),
+        ("--replay 100", "replay is 100: a batch of 64 is drawn from 8 times as many"),
+        ("--rates 0", "rate is 0.0"),
+    ):
+        assert main([*command, *wrong.split()]) == 1
+        assert told in capsys.readouterr().err
     command[1] = "detector"
     assert main([*command, "--from", str(tmp_path)]) == 1
     assert "--from" in capsys.readouterr().err

@@ -97,50 +97,98 @@ def test_meta_joint_keeps_the_loss_whose_steps_end_best():
     assert float(state) == pytest.approx(float(expected))
 
 
-POINTS = np.array([[40, 50, 10], [80, 50, -5], [60, 60, 30], [45, 85, 12], [75, 85, 8]], float)
-CENTRE = np.array([59.5, 59.5])
+POINTS = torch.tensor([[40.0, 50, 10], [80, 50, -5], [60, 60, 30], [45, 85, 12], [75, 85, 8]])
+CENTRE = torch.tensor([59.5, 59.5])
 
 
-def test_no_motion_changes_nothing(rng):
-    still = rng.integers(0, 256, (120, 120, 3)).astype(np.uint8)
-    picture, points = short_video.frame(rng, still, POINTS, Motion())
-    np.testing.assert_array_equal(picture, still)
-    np.testing.assert_allclose(points, POINTS, atol=1e-5)
+def motion(count=1, *, scale=1.0, roll=0.0, shift=(0.0, 0.0), turn=None):
+    """The same motion of `count` stills; `turn` is yaw and pitch."""
+    yaw, pitch = (None, None) if turn is None else (torch.full((count,), v) for v in turn)
+    return Motion(
+        torch.full((count,), scale),
+        torch.full((count,), roll),
+        torch.tensor([shift] * count),
+        yaw,
+        pitch,
+    )
+
+
+def chance(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def spots(count):
+    """Stills, each with a bright spot on one of POINTS, all points, and which one it is."""
+    which = np.arange(count) % len(POINTS)
+    stills = torch.zeros((count, 120, 120, 3), dtype=torch.uint8)
+    for still, (x, y, _) in zip(stills, POINTS[which].int().tolist(), strict=True):
+        still[y - 2 : y + 3, x - 2 : x + 3] = 255
+    return stills, POINTS.repeat(count, 1, 1), which
+
+
+def away_from_spots(pictures, points, which):
+    """Pixels between each picture's spot and the point that it should be on."""
+    yy, xx = np.mgrid[:120, :120]
+    away = []
+    for picture, at, spot in zip(pictures.numpy(), points.numpy(), which, strict=True):
+        weight = np.where(picture[..., 0] > 60, picture[..., 0], 0).astype(float)
+        found = np.array([(weight * xx).sum(), (weight * yy).sum()]) / weight.sum()
+        away.append(np.linalg.norm(found - at[spot, :2]))
+    return np.array(away)
+
+
+@pytest.mark.parametrize("turn", [None, (0.0, 0.0)])
+def test_no_motion_changes_nothing(rng, turn):
+    still = torch.from_numpy(rng.integers(0, 256, (2, 120, 90, 3)).astype(np.uint8))
+    picture, points = short_video.frames(
+        chance(), still, POINTS.repeat(2, 1, 1), motion(2, turn=turn)
+    )
+    assert torch.equal(picture, still)
+    torch.testing.assert_close(points, POINTS.repeat(2, 1, 1), atol=1e-4, rtol=0)
 
 
 def test_motion_in_the_plane_is_a_similarity():
-    motion = Motion(scale=1.1, roll_rad=0.2, shift_px=(3, -2))
-    moved = short_video.moved_points(POINTS, motion, CENTRE)
-    offset = (POINTS[:, :2] - CENTRE) @ np.array(
+    (moved,) = short_video.moved_points(
+        POINTS[None], motion(scale=1.1, roll=0.2, shift=(3.0, -2.0)), CENTRE
+    ).numpy()
+    offset = (POINTS[:, :2] - CENTRE).numpy() @ np.array(
         [[np.cos(0.2), np.sin(0.2)], [-np.sin(0.2), np.cos(0.2)]]
     )
-    np.testing.assert_allclose(moved[:, :2], 1.1 * offset + CENTRE + [3, -2], atol=1e-4)
+    np.testing.assert_allclose(moved[:, :2], 1.1 * offset + CENTRE.numpy() + [3, -2], atol=1e-4)
     np.testing.assert_allclose(moved[:, 2], 1.1 * POINTS[:, 2], atol=1e-4)
 
 
 def test_motion_out_of_the_plane_keeps_distances_in_space():
-    moved = short_video.moved_points(POINTS, Motion(yaw_rad=0.3, pitch_rad=-0.2), CENTRE)
-    before = np.linalg.norm(POINTS[:, None] - POINTS[None], axis=2)
-    after = np.linalg.norm(moved[:, None] - moved[None], axis=2)
-    np.testing.assert_allclose(after, before, atol=1e-4)
+    (moved,) = short_video.moved_points(POINTS[None], motion(turn=(0.3, -0.2)), CENTRE)
+    torch.testing.assert_close(
+        torch.cdist(moved, moved), torch.cdist(POINTS, POINTS), atol=1e-4, rtol=0
+    )
     near, far = POINTS[:, 2].argmax(), POINTS[:, 2].argmin()
-    turned = short_video.moved_points(POINTS, Motion(yaw_rad=0.1), CENTRE) - POINTS
-    assert turned[near, 0] > turned[far, 0]
+    (turned,) = short_video.moved_points(POINTS[None], motion(turn=(0.1, 0.0)), CENTRE)
+    assert (turned - POINTS)[near, 0] > (turned - POINTS)[far, 0]
+    (nodded,) = short_video.moved_points(POINTS[None], motion(turn=(0.0, 0.1)), CENTRE)
+    assert (nodded - POINTS)[near, 1] > (nodded - POINTS)[far, 1]
 
 
 @pytest.mark.parametrize(
-    "motion", [Motion(shift_px=(6, -4)), Motion(roll_rad=0.15, scale=1.05), Motion(yaw_rad=0.12)]
+    "settings", [{"shift": (6.0, -4.0)}, {"roll": 0.15, "scale": 1.05}, {"turn": (0.12, 0.0)}]
 )
-def test_the_picture_follows_its_points(motion, rng):
-    for spot in range(len(POINTS)):
-        still = np.zeros((120, 120, 3), np.uint8)
-        x, y = POINTS[spot, :2].astype(int)
-        still[y - 2 : y + 3, x - 2 : x + 3] = 255
-        picture, points = short_video.frame(rng, still, POINTS, motion)
-        weight = picture[..., 0].astype(float)
-        yy, xx = np.mgrid[:120, :120]
-        found = np.array([(weight * xx).sum(), (weight * yy).sum()]) / weight.sum()
-        assert np.linalg.norm(found - points[spot, :2]) < 1.0
+def test_the_picture_follows_its_points(settings):
+    stills, points, which = spots(len(POINTS))
+    moved = short_video.frames(chance(), stills, points, motion(len(POINTS), **settings))
+    assert away_from_spots(*moved, which).max() < 1.0
+
+
+def test_blur_spreads_and_noise_scatters_by_as_much_as_they_say():
+    still = torch.full((3, 120, 120, 3), 100, dtype=torch.uint8)
+    still[:, 60, 60] = 255
+    blur, noise = torch.tensor([0.0, 1.0, 0.0]), torch.tensor([0.0, 0.0, 4.0])
+    moves = replace(motion(3), blur_px=blur, noise=noise)
+    seen, _ = short_video.frames(chance(), still, POINTS.repeat(3, 1, 1), moves)
+    assert torch.equal(seen[0], still[0])
+    # The middle of a Gaussian of one pixel holds 0.159 of the whole.
+    assert float(seen[1, 60, 60, 0]) == pytest.approx(100 + 0.159 * 155, abs=1.5)
+    assert float((seen[2].float() - still[2].float()).std()) == pytest.approx(4, abs=0.2)
 
 
 def test_stability_loss_sees_trembling_and_not_bias():
@@ -151,35 +199,27 @@ def test_stability_loss_sees_trembling_and_not_bias():
     assert float(short_video.stability_loss(trembling, truth)) > 0.02
 
 
-def test_clips_begin_with_the_still(rng):
-    motions = short_video.draw_motions(rng, 5)
-    assert len(motions) == 5
-    assert motions[0].scale == 1
-    assert motions[0].shift_px == (0, 0)
-    assert motions[0].blur_px == 0
-    rolls = [m.roll_rad for m in motions]
-    np.testing.assert_allclose(np.diff(rolls), np.diff(rolls)[0])
+def test_clips_begin_with_the_still_and_go_on_evenly():
+    first, half, whole = (short_video.draw_motions(chance(3), 40, share) for share in (0, 0.5, 1))
+    for name in ("roll_rad", "shift_px", "yaw_rad", "pitch_rad", "blur_px", "noise"):
+        assert not getattr(first, name).any()
+    assert (first.scale == 1).all()
+    for name in ("roll_rad", "shift_px", "yaw_rad", "pitch_rad"):
+        assert getattr(whole, name).any()
+        torch.testing.assert_close(2 * getattr(half, name), getattr(whole, name))
+    assert 0 < (whole.yaw_rad != 0).float().mean() < 0.6
+    assert (whole.blur_px >= 0).all()
+    assert (whole.noise > 0).any()
 
 
-def test_next_frames_move_little_and_pictures_with_their_points(rng):
+def test_next_frames_move_little_and_pictures_with_their_points():
     """A bright spot on each point is found again where the moved point is."""
-    count = 24
-    points = np.tile(POINTS.astype(np.float32), (count, 1, 1))
-    stills = np.zeros((count, 120, 120, 3), np.uint8)
-    spots = np.arange(count) % len(POINTS)
-    for still, spot in zip(stills, spots, strict=True):
-        x, y = POINTS[spot, :2].astype(int)
-        still[y - 2 : y + 3, x - 2 : x + 3] = 255
-    pictures, moved = short_video.next_frames(rng, stills, points)
-    assert pictures.shape == stills.shape
-    assert moved.dtype == np.float32
-    away = np.linalg.norm(moved[..., :2] - points[..., :2], axis=2)
-    assert 0.1 < away.mean() < 5
-    yy, xx = np.mgrid[:120, :120]
-    for picture, after, spot in zip(pictures, moved, spots, strict=True):
-        weight = np.where(picture[..., 0] > 60, picture[..., 0], 0).astype(float)
-        found = np.array([(weight * xx).sum(), (weight * yy).sum()]) / weight.sum()
-        assert np.linalg.norm(found - after[spot, :2]) < 1.0
+    stills, points, which = spots(24)
+    pictures, moved = short_video.next_frames(chance(), stills, points)
+    assert (pictures.shape, pictures.dtype) == (stills.shape, torch.uint8)
+    assert (moved.shape, moved.dtype) == (points.shape, torch.float32)
+    assert 0.1 < float((moved - points)[..., :2].norm(dim=2).mean()) < 5
+    assert away_from_spots(pictures, moved, which).max() < 1.0
 
 
 def test_the_regressor_learns_from_clips_of_its_batch(rig_path, tmp_path, rng):
