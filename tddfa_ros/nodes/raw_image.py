@@ -34,6 +34,8 @@ ENCODINGS_TAKEN = (
 
 _CDR_LITTLE_ENDIAN = b"\x00\x01\x00\x00"
 _TYPES = get_typestore(Stores.ROS2_JAZZY)
+for _type in (IMAGE_TYPE, COMPRESSED_TYPE):
+    _TYPES.get_msgdef(_type)  # Compiles what reads them: the first image would wait 20 ms for it.
 _DAMAGED = (SerdeError, struct.error, ValueError, IndexError, KeyError, TypeError, AssertionError)
 
 

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -162,3 +165,11 @@ def test_broken_compressed_image_is_an_error(data):
     compressed.data = data
     with pytest.raises(ImageError, match="jpeg"):
         decode_compressed_image(serialize_message(compressed))
+
+
+def test_the_first_image_does_not_wait_for_its_reader_to_be_compiled():
+    code = (
+        "from tddfa_ros.nodes import raw_image as r;"
+        "assert {r.IMAGE_TYPE, r.COMPRESSED_TYPE} <= set(r._TYPES.cache)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
