@@ -195,11 +195,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     stream, still = (evaluate.Fitter(loaded, still=still) for still in (False, True))
     single = evaluate.Fitter(loaded, mirrored=False)
     rig = rig_file.load(options.set / embedded.RIG_FILE)
+    hidden, plain = (evaluate.new_people(rig, options.synthetic, plain=p) for p in (False, True))
     figures = {
-        "synthetic": evaluate.synthetic(stream, rig, options.synthetic),
-        "synthetic_without_mirror": evaluate.synthetic(single, rig, options.synthetic),
-        "synthetic_as_stills": evaluate.synthetic(still, rig, options.synthetic),
-        "synthetic_plain": evaluate.synthetic(stream, rig, options.synthetic, plain=True),
+        "synthetic": evaluate.synthetic(stream, hidden),
+        "synthetic_without_mirror": evaluate.synthetic(single, hidden),
+        "synthetic_as_stills": evaluate.synthetic(still, hidden),
+        "synthetic_plain": evaluate.synthetic(stream, plain),
     }
     if options.photos:
         figures["photos_as_stills"] = evaluate.photos(still, _annotated(options.photos))

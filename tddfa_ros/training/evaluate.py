@@ -19,7 +19,8 @@ from tddfa_ros.core.pose import nearest_rotation
 from tddfa_ros.core.regress import Regressor
 from tddfa_ros.core.still import fit_still
 from tddfa_ros.core.types import MorphableParams
-from tddfa_ros.training.crops import CROP, CropSource
+from tddfa_ros.training.crops import CROP, Batch, CropSource
+from tddfa_ros.training.expressions import REGRESSED
 from tddfa_ros.training.recipe import HELD_OUT_SEED
 from tddfa_ros.training.rig import Rig
 
@@ -160,12 +161,21 @@ def jitter(track: np.ndarray) -> float:
     return float(100 * (np.linalg.norm(second, axis=2).mean(axis=1) / size).mean())
 
 
-def synthetic(fitter: Fitter, rig: Rig, count: int, *, plain: bool = False) -> dict[str, Any]:
-    """Errors on synthetic people that no training has seen, in all and by group.
+def new_people(rig: Rig, count: int, *, plain: bool = False) -> Batch:
+    """Crops of synthetic people that no training has seen, each another one.
 
     Parameters
     ----------
     plain : pictures as they are rendered instead of hidden and degraded as those of the training
+    """
+    source = CropSource(
+        rig, len(REGRESSED), seed=HELD_OUT_SEED + 1, pool=count, reuse=1.0, plain=float(plain)
+    )
+    return source.batch(count, not_faces=0.0)
+
+
+def synthetic(fitter: Fitter, batch: Batch) -> dict[str, Any]:
+    """Errors on synthetic people with known truth, in all and by group.
 
     Returns
     -------
@@ -173,11 +183,6 @@ def synthetic(fitter: Fitter, rig: Rig, count: int, *, plain: bool = False) -> d
     name; `clear`, the same of the crops that nothing was laid over, within 30 degrees of yaw;
     `groups`, name -> NME of the crops by yaw, skin tone and occlusion
     """
-    expressions = fitter.model.expression_count
-    source = CropSource(
-        rig, expressions, seed=HELD_OUT_SEED + 1, pool=count, reuse=1.0, plain=float(plain)
-    )
-    batch = source.batch(count, not_faces=0.0)
     roi = np.array([0, 0, CROP, CROP], np.float32)
     errors, turns, found = [], [], []
     for crop, points, rotation in zip(batch.crops, batch.points, batch.rotation, strict=True):
@@ -188,7 +193,7 @@ def synthetic(fitter: Fitter, rig: Rig, count: int, *, plain: bool = False) -> d
     error, turn, answers = np.array(errors), np.array(turns), np.array(found)
 
     def figures(rows: np.ndarray) -> dict[str, Any]:
-        pairs = zip(rig.expression_names, answers[rows].T, batch.expression[rows].T, strict=False)
+        pairs = zip(REGRESSED, answers[rows].T, batch.expression[rows].T, strict=True)
         return {
             "nme": float(error[rows].mean()),
             "pose_deg": float(turn[rows].mean()),
@@ -207,7 +212,7 @@ def synthetic(fitter: Fitter, rig: Rig, count: int, *, plain: bool = False) -> d
         "free": ~batch.occluded,
     }
     return {
-        **figures(np.ones(count, bool)),
+        **figures(np.ones(len(error), bool)),
         "clear": figures(groups["free"] & groups["yaw 0-30"]),
         "groups": {name: float(error[r].mean()) for name, r in groups.items() if r.any()},
     }

@@ -119,12 +119,18 @@ def calibrate(net: nn.Module, crops: torch.Tensor) -> None:
         hook.remove()
     for place, (first, *_) in zip(places, scales, strict=True):
         place.scale = float(first)
-    for place, choices in zip(places, scales, strict=True):
-        changes = []
-        for choice in choices:
+
+    def change() -> float:
+        return float(((net(crops) - exact) / deviation).square().mean())
+
+    least = change()
+    for place, (first, *others) in zip(places, scales, strict=True):
+        best = first
+        for choice in others:
             place.scale = float(choice)
-            changes.append(((net(crops) - exact) / deviation).square().mean())
-        place.scale = float(choices[torch.stack(changes).argmin()])
+            if (changed := change()) < least:
+                least, best = changed, choice
+        place.scale = float(best)
     net.train(was_training)
     for module in net.modules():
         if isinstance(module, QuantisedConv2d):
