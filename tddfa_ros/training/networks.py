@@ -108,8 +108,10 @@ class RegressorNet(nn.Module):
                 features = self.reader(table, self.read_points(fit)[..., :2])
                 outputs.append(outputs[-1] + look(features, known))
         for close in self.close_ups:
-            fit, known = self._known(outputs[-1])
-            places = close.places(self.patch_points(fit)[..., :2], fit)
+            # In half precision a place would be off by up to a quarter of a pixel.
+            with torch.autocast(last.device.type, enabled=False):
+                fit, known = self._known(outputs[-1])
+                places = close.places(self.patch_points(fit)[..., :2], fit)
             answer, change = close(pixels, places, known)
             others = outputs[-1].detach() * (1 - close.belongs.sum(dim=0))
             outputs += [others + answer, outputs[-1] + change]

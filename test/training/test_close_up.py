@@ -156,3 +156,22 @@ def test_what_the_pixels_show_is_learned_for_each_eye(rig):
         answer, truth = answers(200)
     assert (answer - truth).std() < 0.1
     assert abs(np.corrcoef((answer - truth).T)[0, 1]) < 0.5
+
+
+def test_places_are_read_as_exactly_where_products_are_of_half_precision(rig, monkeypatch):
+    torch.manual_seed(4)
+    net = RegressorNet(rig, EXPRESSIONS).eval()
+    given_places = []
+    forward = CloseUp.forward
+    monkeypatch.setattr(
+        CloseUp,
+        "forward",
+        lambda close, pixels, places, known: (
+            given_places.append(places) or forward(close, pixels, places, known)
+        ),
+    )
+    crops = torch.randint(0, 256, (3, CROP, CROP, 3), dtype=torch.uint8)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        fit = fit_of(net.stages(crops)[2])
+    exact = net.close_ups[0].places(net.patch_points(fit)[..., :2], fit)
+    torch.testing.assert_close(given_places[0], exact, atol=1e-4, rtol=0)
