@@ -23,7 +23,7 @@ def test_alignment_undoes_a_similarity(rng):
 def test_principal_components_recover_what_samples_were_made_of(rng):
     true = np.zeros((2, 30, 3))
     true[0, :, 0], true[1, :, 1] = 3.0, 0.5
-    amounts = rng.choice([-1, 1], (4000, 2)) * 1.0
+    amounts = rng.choice([-1, 1], (800, 2)) * 1.0
     deviations = np.einsum("sk,knd->snd", amounts, true).astype(np.float32)
     found = rig_file.principal_components(deviations, np.ones(30, np.float32), 2)
     np.testing.assert_allclose(np.abs(found), true, atol=0.1)
