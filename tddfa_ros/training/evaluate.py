@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,9 +10,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tddfa_ros.core.crop import roi_from_box, roi_from_landmarks
 from tddfa_ros.core.detect import Detector
+from tddfa_ros.core.expression import eye_mouth_openness
 from tddfa_ros.core.model_set import ModelSet
 from tddfa_ros.core.morphable import MorphableModel
 from tddfa_ros.core.pose import nearest_rotation
@@ -23,6 +25,9 @@ from tddfa_ros.training.crops import CROP, Batch, CropSource
 from tddfa_ros.training.expressions import REGRESSED
 from tddfa_ros.training.recipe import HELD_OUT_SEED
 from tddfa_ros.training.rig import Rig
+
+OPENINGS = ("left_eye", "right_eye", "mouth")
+"""Order of :func:`tddfa_ros.core.expression.eye_mouth_openness`."""
 
 
 def nme(predicted: np.ndarray, truth: np.ndarray) -> float:
@@ -180,24 +185,27 @@ def synthetic(fitter: Fitter, batch: Batch) -> dict[str, Any]:
     Returns
     -------
     dict: `nme`, percent; `pose_deg`, mean geodesic; `correlation` of expression components by
-    name; `clear`, the same of the crops that nothing was laid over, within 30 degrees of yaw;
+    name; `openness`, that of what messages say of eyes and mouth (:mod:`core.expression`);
+    `clear`, the same of the crops that nothing was laid over, within 30 degrees of yaw;
     `groups`, name -> NME of the crops by yaw, skin tone and occlusion
     """
     roi = np.array([0, 0, CROP, CROP], np.float32)
-    errors, turns, found = [], [], []
+    errors, turns, found, seen_open, are_open = [], [], [], [], []
     for crop, points, rotation in zip(batch.crops, batch.points, batch.rotation, strict=True):
         params, landmarks = fitter.fit(crop, roi)
         errors.append(nme(landmarks, points[:68]))
         turns.append(angle_between_deg(nearest_rotation(params.camera[:, :3]), rotation))
         found.append(params.expression)
-    error, turn, answers = np.array(errors), np.array(turns), np.array(found)
+        seen_open.append(eye_mouth_openness(landmarks))
+        are_open.append(eye_mouth_openness(points[:68]))
+    error, turn = np.array(errors), np.array(turns)
 
     def figures(rows: np.ndarray) -> dict[str, Any]:
-        pairs = zip(REGRESSED, answers[rows].T, batch.expression[rows].T, strict=True)
         return {
             "nme": float(error[rows].mean()),
             "pose_deg": float(turn[rows].mean()),
-            "correlation": {str(name): float(np.corrcoef(a, b)[0, 1]) for name, a, b in pairs},
+            "correlation": _correlations(REGRESSED, found, batch.expression, rows),
+            "openness": _correlations(OPENINGS, seen_open, are_open, rows),
         }
 
     yaw = np.abs(np.rad2deg(np.arctan2(batch.rotation[:, 0, 2], batch.rotation[:, 2, 2])))
@@ -216,6 +224,14 @@ def synthetic(fitter: Fitter, batch: Batch) -> dict[str, Any]:
         "clear": figures(groups["free"] & groups["yaw 0-30"]),
         "groups": {name: float(error[r].mean()) for name, r in groups.items() if r.any()},
     }
+
+
+def _correlations(
+    names: Sequence[str], found: ArrayLike, true: ArrayLike, rows: np.ndarray
+) -> dict[str, float]:
+    """Of each column of two arrays (n, names), over some rows."""
+    pairs = zip(names, np.array(found)[rows].T, np.array(true)[rows].T, strict=True)
+    return {name: float(np.corrcoef(a, b)[0, 1]) for name, a, b in pairs}
 
 
 def angle_between_deg(first: np.ndarray, second: np.ndarray) -> float:

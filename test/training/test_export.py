@@ -143,19 +143,3 @@ def test_foreign_folders_are_refused_before_the_work(rig_path, tmp_path):
         embedded.write(tmp_path, rig_path, tmp_path / "out", calibration_crops=16)
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["mine.txt"]
     assert not list(tmp_path.glob(".out*"))
-
-
-def test_nme_and_jitter_by_hand():
-    truth = np.array([[0.0, 0], [40, 0], [0, 10], [40, 10]])
-    assert evaluate.nme(truth + np.array([3, 4]), truth) == pytest.approx(100 * 5 / 20)
-    still = np.tile(truth, (6, 1, 1)) + np.arange(6)[:, None, None]
-    assert evaluate.jitter(still) == pytest.approx(0, abs=1e-12)
-    trembling = np.tile(truth, (5, 1, 1))
-    trembling[::2, :, 0] += 1
-    assert evaluate.jitter(trembling) == pytest.approx(100 * 2 / 20)
-
-
-def test_angle_between_rotations():
-    turn = decoding.rotation_from_six(torch.tensor([[1.0, 0, 0, 0, 0, 1.0]])).numpy()[0]
-    assert evaluate.angle_between_deg(np.eye(3), turn) == pytest.approx(90, abs=1e-3)
-    assert evaluate.angle_between_deg(turn, turn) == pytest.approx(0, abs=0.05)
