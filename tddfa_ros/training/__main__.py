@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     train.add_argument("--workers", type=int, help="that make pictures for one that trains")
     train.add_argument("--device", help="cpu or cuda")
     train.add_argument("--batch", type=int, help="examples a step of each process")
-    train.add_argument("--replay", type=int, help="examples kept, 47 kB each, where the network is")
+    train.add_argument("--replay", type=int, help="examples kept, where the network is")
     train.add_argument("--reuse", type=float, help="most times that an example is used, on average")
     train.add_argument(
         "--rates",
@@ -142,8 +142,8 @@ def _make(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    changes = ("minutes", "examples", "processes", "workers", "device", "seed")
-    changes += ("batch", "replay", "reuse", "plain", "hold_from")
+    changes = ("minutes", "examples", "processes", "workers", "device", "seed", "batch", "replay")
+    changes += ("reuse", "plain", "hold_from")
     recipe = RECIPES[options.recipe][options.network]
     if options.minutes is not None:
         recipe = dataclasses.replace(recipe, examples=None)
@@ -157,7 +157,13 @@ def _train(options: argparse.Namespace) -> None:
         start = options.base / embedded.WEIGHTS_FILE
         packed.read(start)  # What is wrong with it is better said before several processes begin.
         recipe = dataclasses.replace(recipe, start=str(start))
-    share = options.rates if options.rates is not None else _FURTHER_SHARE if options.base else 1.0
+    elif options.hold_from is not None:
+        raise TrainingError("--hold-from: only a run with --from holds its normalisations")
+    if options.plain is not None and options.network != "regressor":
+        raise TrainingError("--plain: only the regressor learns from crops")
+    share = _FURTHER_SHARE if options.base else 1.0
+    if options.rates is not None:
+        share = options.rates
     recipe = dataclasses.replace(
         recipe, rate=share * recipe.rate, muon_rate=share * recipe.muon_rate
     )

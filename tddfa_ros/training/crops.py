@@ -102,6 +102,7 @@ class CropSource:
                 crops[k] = self._no_face(layers)
                 is_face[k] = 0
                 continue
+            # No number is drawn where all or none are: the people of a seed stay what they were.
             plain = self._plain >= 1 or (self._plain > 0 and self._rng.random() < self._plain)
             occluded[k] = self._rng.random() < _OCCLUDED_SHARE and not plain
             crops[k], points[k], turn = self._crop(layers, occluded=occluded[k], plain=plain)

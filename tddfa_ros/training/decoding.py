@@ -88,8 +88,8 @@ class PointModel(nn.Module):
             "mean": at(rig.mean),
             "shape_basis": at(rig.shape_basis[:MODEL_SHAPES]).flatten(1),
             "expression_basis": at(rig.expression_basis[:expressions]).flatten(1),
+            "down": torch.tensor([1.0, -1.0]),
         }
-        fields["down"] = torch.tensor([1.0, -1.0])
         for name, value in fields.items():
             self.register_buffer(name, value, persistent=False)
 

@@ -167,7 +167,9 @@ def jitter(track: np.ndarray) -> float:
 
 
 def new_people(rig: Rig, count: int, *, plain: bool = False) -> Batch:
-    """Crops of synthetic people that no training has seen, each another one.
+    """Crops of synthetic people that no training has seen; about two of three are of another one.
+
+    The plain ones are of the same people as the others.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ class Recipe:
     hold_from : share of the run, of one that begins with given weights, after which its
         normalisations stay as they are, see :func:`loop.keep_statistics`
     plain : share of the regressor's crops that are neither hidden nor degraded
-    replay : examples kept, where the network is: 47 kB a crop
+    replay : examples kept, where the network is: 47 kB a crop, 230 kB a scene
     reuse : most times that an example is used, on average
     pool : rendered people that a worker keeps
     held_out : examples for validation, of people that are never trained on
@@ -65,9 +65,11 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not 0 < value < np.inf:
                 raise TrainingError(f"{name} is {value}: a run's length is above 0")
-        if not 0 <= self.plain <= 1:
-            raise TrainingError(f"plain is {self.plain}: a share lies between 0 and 1")
-        for name in ("batch", "replay", "rate"):
+        for name in ("plain", "hold_from"):
+            if not 0 <= getattr(self, name) <= 1:
+                value = getattr(self, name)
+                raise TrainingError(f"{name} is {value}: a share lies between 0 and 1")
+        for name in ("batch", "replay", "reuse", "rate"):
             if not 0 < getattr(self, name) < np.inf:
                 raise TrainingError(f"{name} is {getattr(self, name)}: more than 0 is needed")
         if self.replay < 8 * self.batch:

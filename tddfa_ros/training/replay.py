@@ -36,18 +36,18 @@ class Replay:
                 name: torch.empty((self._size, *v.shape[1:]), dtype=v.dtype, device=self._device)
                 for name, v in new.items()
             }
-        rows = (self.added + torch.arange(len(next(iter(new.values()))))) % self._size
-        rows = rows.to(self._device)
+        count = len(next(iter(new.values())))
+        rows = (self.added + torch.arange(count, device=self._device)) % self._size
         for name, value in new.items():
-            self._examples[name][rows] = value.to(self._device)
-        self.added += len(rows)
+            self._examples[name][rows] = value.to(self._device, non_blocking=True)
+        self.added += count
 
     def draw(self, rng: np.random.Generator, count: int) -> dict[str, torch.Tensor]:
         """`count` different examples."""
         rows = torch.from_numpy(rng.choice(min(self.added, self._size), count, replace=False))
         rows = rows.to(self._device, non_blocking=True)
         self.drawn += count
-        return {name: value[rows] for name, value in self._examples.items()}
+        return {name: value.index_select(0, rows) for name, value in self._examples.items()}
 
 
 Take = Callable[[bool], dict[str, np.ndarray] | None]

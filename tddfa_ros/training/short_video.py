@@ -33,6 +33,8 @@ class Motion:
     yaw_rad, pitch_rad : turn of the face out of the plane: to its left, and downwards
     blur_px : deviation of a Gaussian; below :data:`_LEAST_BLUR_PX` there is none
     noise : deviation of grey values
+
+    Of what is None there is none in any frame.
     """
 
     scale: torch.Tensor

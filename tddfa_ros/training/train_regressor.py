@@ -105,8 +105,9 @@ class RegressorTraining(Training):
 
     def _seen_anew(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The batch as further pictures of the same faces, half of them in a mirror."""
-        # Of its own for every step and process: a run that is resumed goes on as it would have.
-        self.chance.manual_seed(self.group.count * (self.start_seen + self.seen) + self.group.rank)
+        # Of its own for every run, step and process, however often the run was resumed.
+        at = [self.recipe.seed, self.start_seen + self.seen, self.group.rank]
+        self.chance.manual_seed(int(np.random.SeedSequence(at).generate_state(1)[0]))
         crops, points = retake(self.chance, batch["crops"], batch["points"])
         mirrored = torch.rand(len(crops), generator=self.chance, device=self.device) < 0.5
         return self.mirror(batch | {"crops": crops, "points": points}, mirrored)
@@ -115,7 +116,7 @@ class RegressorTraining(Training):
         self, batch: dict[str, torch.Tensor]
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """The batch with the next images of some of its faces at the end; which those are."""
-        count = int(CLIP_SHARE * len(batch["crops"]))
+        count = max(1, int(CLIP_SHARE * len(batch["crops"])))
         # The first faces; to ask how many there are would be to wait for the device.
         rows = torch.argsort(batch["is_face"], descending=True, stable=True)[:count]
         more = {name: value[rows] for name, value in batch.items()}

@@ -63,7 +63,7 @@ def test_each_error_is_told_as_what_it_is(people, rng):
     assert figures["openness"]["left_eye"] == pytest.approx(1)
 
 
-def test_plain_people_are_others_of_the_same_kind(rig, people):
+def test_nothing_is_laid_over_plain_people(rig, people):
     plain = evaluate.new_people(rig, 40, plain=True)
     assert people.occluded.any()
     assert not plain.occluded.any()

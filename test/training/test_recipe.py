@@ -124,6 +124,9 @@ def test_training_on_begins_with_a_set_and_its_rig_at_a_twentieth_of_the_rates(
         ("--batch 0", "batch is 0"),
         ("--replay 100", "replay is 100: a batch of 64 is drawn from 8 times as many"),
         ("--rates 0", "rate is 0.0"),
+        ("--reuse 0", "reuse is 0.0"),
+        ("--hold-from 0.5", "--hold-from: only a run with --from"),
+        (f"--from {tmp_path} --hold-from 2", "hold_from is 2.0"),
     ):
         assert main([*command, *wrong.split()]) == 1
         assert told in capsys.readouterr().err

@@ -239,6 +239,13 @@ def test_the_regressor_learns_from_clips_of_its_batch(rig_path, tmp_path, rng):
     assert float(training.losses(batch)[-1]) == 0
     training.share = recipe.clips_from
     assert float(training.losses(batch)[-1]) > 0
+    # What is no face does not move; a batch may have fewer faces than clips.
+    nobody = batch | {"is_face": torch.zeros_like(batch["is_face"])}
+    losses = training.losses(nobody)
+    assert all(torch.isfinite(loss) for loss in losses)
+    assert float(losses[-1]) == 0
+    few = {name: value[:4] for name, value in batch.items()}
+    assert len(training._with_next_frames(few)[1]) == 1
     # Weights that begin a run have learned to fit already.
     training.share, training.recipe = 0.0, replace(recipe, start="weights.npz")
     assert float(training.losses(batch)[-1]) > 0
