@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
-from types import ModuleType
 
 import numpy as np
 
-from tddfa_ros.core.appearance import ALIKE, Appearances
+from tddfa_ros.core.appearance import Appearances
 from tddfa_ros.core.config import PipelineConfig
 from tddfa_ros.core.followed import Observation, Track
 from tddfa_ros.core.motion import (
@@ -27,6 +26,7 @@ from tddfa_ros.core.motion import (
     iou,
     reunion_cost,
 )
+from tddfa_ros.core.reunion import reunited
 from tddfa_ros.core.types import Detections
 
 # A followed face that this many searches in a row do not find is lost: one alone may miss a
@@ -38,10 +38,6 @@ SAME_FACE_IOU = 0.25
 DUPLICATE_IOU = 0.45
 # Where a search found a face tells better than its course where it was, unless that is longer ago.
 SURE_S = 1.0
-# Where a lost face may come back that looks as it did: farther from where it is expected; and how
-# many face sizes count as much as the greatest difference of two looks.
-ALIKE_REACH = 3.0
-LOOK_SIZES = 4.0
 # What is too faint for a new face and differs so much from a lost one is not that one.
 UNLIKE = 0.15
 # A face that begins must be so many times as sure as one that goes on, if the regressor can tell.
@@ -52,17 +48,6 @@ LANDMARKS_INSIDE = 0.25
 LATEST_S = 0.5
 # Sides of images that grow by factors this much alike: the same picture in another resolution.
 SAME_ASPECT = 0.01
-
-
-def load_assignment() -> ModuleType:
-    """Import what tells which lost face came back, and return it.
-
-    It takes longer to load than all of NumPy and OpenCV, and a still picture needs none of it. Call
-    this before a live stream begins: its images would wait when the first lost face is found again.
-    """
-    from scipy import optimize
-
-    return optimize
 
 
 class Tracker:
@@ -283,7 +268,7 @@ class Tracker:
             (bounds, seen.look, np.inf if score >= threshold else UNLIKE)
             for _, score, seen, bounds in new
         ]
-        known = self._reunited(places, stamp_ns)
+        known = reunited(places, self._awaited(), self._appearances, stamp_ns)
         for (box_xyxy, score, observation, bounds), lost in zip(new, known, strict=True):
             if lost is not None or score >= threshold:
                 self._begin(box_xyxy, score, observation, bounds, stamp_ns, lost)
@@ -371,35 +356,6 @@ class Tracker:
             for track, motions in self._awaited()
             for motion in motions
         )
-
-    def _reunited(
-        self, found: Sequence[tuple[np.ndarray, np.ndarray | None, float]], stamp_ns: int
-    ) -> list[Track | None]:
-        """Return the awaited track of each face: the choice of least ways and changes of looks.
-
-        `found` holds bounds, look, and how unlike at most the awaited face may have looked.
-        """
-        awaited = self._awaited()
-        reunited: list[Track | None] = [None] * len(found)
-        if not awaited:
-            return reunited
-        costs = np.full((len(found), len(awaited)), np.inf)
-        for row, (bounds, look, most) in enumerate(found):
-            for column, (track, motions) in enumerate(awaited):
-                unlike = self._appearances.unlikeness(track.id, look)
-                reach = ALIKE_REACH if unlike is not None and unlike < ALIKE else 1.0
-                if unlike is not None and unlike > most:
-                    continue
-                costs[row, column] = LOOK_SIZES * (unlike or 0.0) + min(
-                    reunion_cost(bounds, motion.bounds_xyxy, motion, stamp_ns, reach)
-                    for motion in motions
-                )
-        # A pair that cannot be costs more than all others together, so that no other is given up.
-        rows, columns = load_assignment().linear_sum_assignment(np.minimum(costs, 1e6))
-        for row, column in zip(rows, columns, strict=True):
-            if costs[row, column] < np.inf:
-                reunited[row] = awaited[column][0]
-        return reunited
 
 
 def _scaled(motion: Motion, scale_xy: np.ndarray) -> Motion:

@@ -25,7 +25,7 @@ from tddfa_ros.core import model_set
 from tddfa_ros.core.config import MetricConfig, PipelineConfig
 from tddfa_ros.core.errors import ConfigError, TddfaError
 from tddfa_ros.core.pipeline import FacePipeline
-from tddfa_ros.core.track import load_assignment
+from tddfa_ros.core.reunion import load_assignment
 from tddfa_ros.nodes.camera_info_input import CameraInfoInput
 from tddfa_ros.nodes.face_diagnostics import FaceDiagnostics
 from tddfa_ros.nodes.face_node_config import FaceNodeConfig

@@ -1,0 +1,64 @@
+"""Which lost face one is that was just found: by where that may have gone and how it looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+
+import numpy as np
+
+from tddfa_ros.core.appearance import ALIKE, Appearances
+from tddfa_ros.core.followed import Track
+from tddfa_ros.core.motion import Motion, reunion_cost
+
+# Where a lost face may come back that looks as it did: farther from where it is expected; and how
+# many face sizes count as much as the greatest difference of two looks.
+ALIKE_REACH = 3.0
+LOOK_SIZES = 4.0
+
+
+def load_assignment() -> ModuleType:
+    """Import what tells which lost face came back, and return it.
+
+    It takes longer to load than all of NumPy and OpenCV, and a still picture needs none of it. Call
+    this before a live stream begins: its images would wait when the first lost face is found again.
+    """
+    from scipy import optimize
+
+    return optimize
+
+
+def reunited(
+    found: Sequence[tuple[np.ndarray, np.ndarray | None, float]],
+    awaited: Sequence[tuple[Track, tuple[Motion, ...]]],
+    appearances: Appearances,
+    stamp_ns: int,
+) -> list[Track | None]:
+    """Return the awaited track of each face: the choice of least ways and changes of looks.
+
+    Parameters
+    ----------
+    found : bounds (4,), look, and how unlike at most the awaited face may have looked
+    awaited : tracks, each with the motions that may have led to where its face is
+    appearances : of the awaited, by their ids
+    """
+    chosen: list[Track | None] = [None] * len(found)
+    if not awaited:
+        return chosen
+    costs = np.full((len(found), len(awaited)), np.inf)
+    for row, (bounds, look, most) in enumerate(found):
+        for column, (track, motions) in enumerate(awaited):
+            unlike = appearances.unlikeness(track.id, look)
+            reach = ALIKE_REACH if unlike is not None and unlike < ALIKE else 1.0
+            if unlike is not None and unlike > most:
+                continue
+            costs[row, column] = LOOK_SIZES * (unlike or 0.0) + min(
+                reunion_cost(bounds, motion.bounds_xyxy, motion, stamp_ns, reach)
+                for motion in motions
+            )
+    # A pair that cannot be costs more than all others together, so that no other is given up.
+    rows, columns = load_assignment().linear_sum_assignment(np.minimum(costs, 1e6))
+    for row, column in zip(rows, columns, strict=True):
+        if costs[row, column] < np.inf:
+            chosen[row] = awaited[column][0]
+    return chosen
