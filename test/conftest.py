@@ -10,6 +10,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +43,14 @@ def pytest_configure(config: pytest.Config) -> None:
         print_blob=True,
     )
     hypothesis.settings.load_profile("tddfa")
+
+
+def pytest_sessionfinish() -> None:
+    """Free the shared memory of nodes that were killed, up to 2 GB a run; nobody else does."""
+    tool = shutil.which("fastdds")
+    if tool and "PYTEST_XDIST_WORKER" not in os.environ:
+        # It leaves alone what any process has open.
+        subprocess.run([tool, "shm", "clean"], capture_output=True, check=False, timeout=60)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

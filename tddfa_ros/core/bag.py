@@ -9,18 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-import numpy as np
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader, ReaderError, reader
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
 
 from tddfa_ros.core.errors import MediaError
-from tddfa_ros.core.image_encoding import bgr_from_buffer, bgr_from_file_bytes
-
-IMAGE_TYPE = "sensor_msgs/msg/Image"
-COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
-CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
+from tddfa_ros.core.image_message import CAMERA_INFO_TYPE, COMPRESSED_TYPE, IMAGE_TYPE
 
 # That of Python, or of a package in its place: whichever this version of rosbags uses.
 _ZSTD_ERROR = getattr(getattr(reader, "zstd", None), "ZstdError", RuntimeError)
@@ -85,30 +80,6 @@ class BagImage:
     frame_id: str
     message: BagMessage
     fields: Any
-
-
-def bgr_of_fields(fields: Any) -> np.ndarray:
-    """Decode the pixels of a deserialised Image or CompressedImage.
-
-    Returns
-    -------
-    (height, width, 3) uint8, BGR; may be a read-only view of the message
-
-    Raises
-    ------
-    ImageError
-        The encoding is not known, or the sizes contradict each other.
-    """
-    if hasattr(fields, "format"):
-        return bgr_from_file_bytes(np.asarray(fields.data), f"compressed image ({fields.format})")
-    return bgr_from_buffer(
-        np.asarray(fields.data, np.uint8),
-        fields.encoding,
-        int(fields.height),
-        int(fields.width),
-        int(fields.step),
-        is_bigendian=bool(fields.is_bigendian),
-    )
 
 
 def namespace_of(image_topic: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from tddfa_ros.core.bag import BagMessage, ImageBag, bgr_of_fields
+from tddfa_ros.core.bag import BagMessage, ImageBag
 from tddfa_ros.core.errors import ImageError, MediaError
+from tddfa_ros.core.image_message import bgr_of_fields
 from tddfa_ros.core.media_stream import Media, MediaFrame
 
 

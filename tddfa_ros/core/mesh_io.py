@@ -7,23 +7,19 @@ right-handed, as viewers expect; triangles run counter-clockwise seen from outsi
 from __future__ import annotations
 
 import os
+import struct
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from tddfa_ros.core.atomic_file import replacing
 from tddfa_ros.core.errors import ExportError
+from tddfa_ros.core.glb import glb_bytes
 from tddfa_ros.core.text_rows import decimal_rows, index_rows
-
-if TYPE_CHECKING:
-    import trimesh
 
 POSES = ("own", "frontal", "image")
 """Places of an exported mesh, see :func:`posed_vertices`."""
@@ -175,17 +171,6 @@ def mesh_files(path: str | os.PathLike[str]) -> list[Path]:
     return [path, path.with_name(f"{stem}.mtl"), path.with_name(f"{stem}.png")]
 
 
-def load_trimesh() -> ModuleType:
-    """Import what writes glb and stl, and return it.
-
-    With networkx and much of scipy it takes longer to load than all else that the command line
-    needs. Call this before a stream begins: its images would wait for the first such file.
-    """
-    import trimesh
-
-    return trimesh
-
-
 def write_mesh(path: str | os.PathLike[str], mesh: FaceMesh) -> list[Path]:
     """Write a mesh in the format that the file's suffix names.
 
@@ -277,45 +262,48 @@ def _write_obj(path: Path, mesh: FaceMesh) -> list[Path]:
 
 def _write_material(path: Path, texture_bgr: np.ndarray) -> list[Path]:
     _, material, picture = mesh_files(path)
-    encoded, content = cv2.imencode(".png", texture_bgr)
-    if not encoded:
-        height, width = texture_bgr.shape[:2]
-        raise ExportError(
-            f"{picture}: a texture of {width}x{height} is too large for PNG; use a smaller size"
-        )
-    _write_bytes(picture, content.tobytes())
+    _write_bytes(picture, _png_bytes(picture, texture_bgr))
     lines = [b"newmtl face", b"Ka 1 1 1", b"Kd 1 1 1", b"Ks 0 0 0", b"illum 1"]
     _write_bytes(material, b"\n".join([*lines, b"map_Kd " + os.fsencode(picture.name), b""]))
     return [material, picture]
 
 
+def _png_bytes(path: Path, texture_bgr: np.ndarray) -> bytes:
+    """A texture that is for the file `path`."""
+    encoded, content = cv2.imencode(".png", texture_bgr)
+    if not encoded:
+        height, width = texture_bgr.shape[:2]
+        raise ExportError(
+            f"{path}: a texture of {width}x{height} is too large for PNG; use a smaller size"
+        )
+    return content.tobytes()
+
+
 def _write_glb(path: Path, mesh: FaceMesh) -> list[Path]:
-    trimesh = load_trimesh()
-    scene = _as_trimesh(mesh)
-    if mesh.uv is not None and mesh.texture_bgr is not None:
-        material = trimesh.visual.material.PBRMaterial(
-            baseColorTexture=Image.fromarray(mesh.texture_bgr[..., ::-1]),
-            metallicFactor=0.0,
-            roughnessFactor=0.9,
-        )
-        scene.visual = trimesh.visual.TextureVisuals(uv=mesh.uv, material=material)
-    elif mesh.colors_bgr is not None:
-        scene.visual = trimesh.visual.ColorVisuals(
-            scene, vertex_colors=np.ascontiguousarray(mesh.colors_bgr[:, ::-1])
-        )
-    _write_bytes(path, trimesh.exchange.gltf.export_glb(scene, include_normals=True))
+    content = glb_bytes(
+        mesh.vertices,
+        mesh.triangles,
+        mesh.normals,
+        uv=mesh.uv,
+        texture_png=None if mesh.texture_bgr is None else _png_bytes(path, mesh.texture_bgr),
+        colors_rgb=None if mesh.colors_bgr is None else mesh.colors_bgr[:, ::-1],
+    )
+    _write_bytes(path, content)
     return [path]
 
 
 def _write_stl(path: Path, mesh: FaceMesh) -> list[Path]:
-    _write_bytes(path, load_trimesh().exchange.stl.export_stl(_as_trimesh(mesh)))
-    return [path]
-
-
-def _as_trimesh(mesh: FaceMesh) -> trimesh.Trimesh:
-    return load_trimesh().Trimesh(
-        mesh.vertices, mesh.triangles, vertex_normals=mesh.normals, process=False, validate=False
+    """Corners of each triangle, and its normal; nothing is shared."""
+    corners = mesh.vertices[mesh.triangles]
+    across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    length = np.linalg.norm(across, axis=1, keepdims=True)
+    rows = np.zeros(
+        len(corners), [("normal", "<f4", (3,)), ("corners", "<f4", (3, 3)), ("about", "<u2")]
     )
+    rows["normal"] = np.divide(across, length, out=np.zeros_like(across), where=length > 0)
+    rows["corners"] = corners
+    _write_bytes(path, bytes(80), struct.pack("<I", len(rows)), rows.tobytes())
+    return [path]
 
 
 _WRITERS: dict[str, Callable[[Path, FaceMesh], list[Path]]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -17,15 +17,25 @@ ALIKE_REACH = 3.0
 LOOK_SIZES = 4.0
 
 
-def load_assignment() -> ModuleType:
-    """Import what tells which lost face came back, and return it.
+def load_assignment() -> tuple[Any, Any]:
+    """Import what tells which lost face came back: scipy's sparse matrices and graphs of them.
 
-    It takes longer to load than all of NumPy and OpenCV, and a still picture needs none of it. Call
-    this before a live stream begins: its images would wait when the first lost face is found again.
+    They take half a second to load, and a still picture needs none of it. Call this before a live
+    stream begins: its images would wait when the first lost face is found again.
     """
-    from scipy import optimize
+    # scipy.optimize has the same for dense matrices, but takes three times as long to load.
+    from scipy import sparse
+    from scipy.sparse import csgraph
 
-    return optimize
+    return sparse, csgraph
+
+
+def _least_costly(costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the pairs, one for each row or each column, that cost least in all."""
+    sparse, csgraph = load_assignment()
+    # A cost of nothing would be no pair at all; all choices have as many pairs, so 1 more in each
+    # changes no choice.
+    return csgraph.min_weight_full_bipartite_matching(sparse.csr_array(costs + 1))
 
 
 def reunited(
@@ -57,7 +67,7 @@ def reunited(
                 for motion in motions
             )
     # A pair that cannot be costs more than all others together, so that no other is given up.
-    rows, columns = load_assignment().linear_sum_assignment(np.minimum(costs, 1e6))
+    rows, columns = _least_costly(np.minimum(costs, 1e6))
     for row, column in zip(rows, columns, strict=True):
         if costs[row, column] < np.inf:
             chosen[row] = awaited[column][0]

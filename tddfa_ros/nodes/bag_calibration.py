@@ -10,13 +10,13 @@ from rosbags.typesys import Stores, get_typestore
 
 from tddfa_ros.core.bag import (
     BAG_ERRORS,
-    CAMERA_INFO_TYPE,
     BagMessage,
     BagReader,
     camera_info_topic,
 )
 from tddfa_ros.core.calibration import Camera
 from tddfa_ros.core.errors import ConfigError, MediaError
+from tddfa_ros.core.image_message import CAMERA_INFO_TYPE
 from tddfa_ros.nodes.camera_info import camera_of
 
 _TYPES = get_typestore(Stores.ROS2_JAZZY)

@@ -16,9 +16,9 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo, Image
 
 from tddfa_msgs.msg import FaceArray
-from tddfa_ros.core.bag import CAMERA_INFO_TYPE, IMAGE_TYPE
 from tddfa_ros.core.bag_media import Bag
 from tddfa_ros.core.errors import ImageError, MediaError
+from tddfa_ros.core.image_message import CAMERA_INFO_TYPE, IMAGE_TYPE
 from tddfa_ros.core.media import open_media
 from tddfa_ros.core.media_stream import Media
 from tddfa_ros.nodes.bag_calibration import read_camera_info, restamped_camera_info

@@ -12,7 +12,7 @@ from builtin_interfaces.msg import Time
 from tddfa_msgs.srv import ExportMesh
 from tddfa_ros.core.errors import ExportError, TddfaError
 from tddfa_ros.core.export_folder import path_below
-from tddfa_ros.core.mesh_io import FORMATS, POSES, load_trimesh, write_mesh
+from tddfa_ros.core.mesh_io import FORMATS, POSES, write_mesh
 from tddfa_ros.core.morphable import MorphableModel
 from tddfa_ros.core.outputs import Scene
 from tddfa_ros.core.render import Renderer
@@ -51,7 +51,6 @@ class MeshExporter:
     """
 
     def __init__(self, model: MorphableModel, export_dir: str, texture_size: int) -> None:
-        load_trimesh()
         self._model = model
         self.configure(export_dir, texture_size)
 

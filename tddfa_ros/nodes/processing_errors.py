@@ -17,4 +17,4 @@ PROCESSING_ERRORS = (
     TypeError,
     ValueError,
 )
-"""Of OpenCV, the networks' runtime, trimesh, numpy, rclpy's messages and the memory."""
+"""Of OpenCV, the networks' runtime, numpy, rclpy's messages and the memory."""

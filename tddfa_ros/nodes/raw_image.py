@@ -19,12 +19,10 @@ from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
 from std_msgs.msg import Header
 
-from tddfa_ros.core.bag import bgr_of_fields as core_bgr_of_fields
 from tddfa_ros.core.errors import ImageError
 from tddfa_ros.core.image_encoding import bgr_from_array, is_known
-
-IMAGE_TYPE = "sensor_msgs/msg/Image"
-COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
+from tddfa_ros.core.image_message import COMPRESSED_TYPE, IMAGE_TYPE
+from tddfa_ros.core.image_message import bgr_of_fields as core_bgr_of_fields
 
 ENCODINGS_TAKEN = (
     "bgr8, rgb8, bgra8, rgba8, mono8, each also with 16 bits, yuv422 (uyvy), yuv422_yuy2 (yuyv), "

@@ -17,8 +17,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from tddfa_ros.core import model_set
-from tddfa_ros.core.bag import IMAGE_TYPE
 from tddfa_ros.core.errors import ModelSetNotFoundError, TddfaError
+from tddfa_ros.core.image_message import IMAGE_TYPE
 from tddfa_ros.nodes.children import ChildNode
 from tddfa_ros.nodes.media_source import IMAGE_QOS
 from tddfa_ros.nodes.quality_of_service import served_nodes

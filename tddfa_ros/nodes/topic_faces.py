@@ -9,11 +9,12 @@ from typing import Self
 
 import numpy as np
 
-from tddfa_ros.core.bag import COMPRESSED_TYPE, IMAGE_TYPE, BagMessage
+from tddfa_ros.core.bag import BagMessage
 from tddfa_ros.core.calibration import Camera
 from tddfa_ros.core.config import MetricConfig, PipelineConfig
 from tddfa_ros.core.draw import draw_faces
 from tddfa_ros.core.errors import ImageError
+from tddfa_ros.core.image_message import COMPRESSED_TYPE, IMAGE_TYPE
 from tddfa_ros.core.metric_frame import MetricFrame, MetricFrames
 from tddfa_ros.core.model_set import ModelSet
 from tddfa_ros.core.network_journal import Entry, JournaledNetworks, NetworkJournal

@@ -44,17 +44,25 @@ RECIPES = {
     },
     "small": {
         "regressor": Recipe(
-            examples=22000,
-            batch=64,
+            examples=19200,
+            workers=0,
+            warm_up=30,
             decay_share=0.3,
             clips_from=0.8,
             replay=6000,
+            reuse=6.0,
             pool=500,
             held_out=128,
             report_seconds=45,
         ),
         "detector": Recipe(
-            examples=1600, batch=16, replay=1000, pool=200, held_out=32, report_seconds=20
+            examples=1600,
+            workers=0,
+            batch=16,
+            replay=1000,
+            pool=200,
+            held_out=32,
+            report_seconds=20,
         ),
     },
 }
@@ -116,6 +124,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     export.add_argument("--out", type=Path, default=_SET)
     export.add_argument("--base", type=Path, help="set whose detector is taken if none was trained")
     export.add_argument("--score-threshold", type=float, help="instead of the usual one")
+    export.add_argument(
+        "--calibration-crops",
+        type=int,
+        default=128,
+        help="that ranges of integers are sought with; fewer take less time (default %(default)s)",
+    )
 
     check = verbs.add_parser("evaluate", help="measure a model set")
     check.add_argument("--set", type=Path, default=_SET)
@@ -191,6 +205,7 @@ def _export(options: argparse.Namespace) -> None:
         options.out,
         base=options.base,
         score_threshold=options.score_threshold,
+        calibration_crops=options.calibration_crops,
     )
     size = sum(file.stat().st_size for file in written.path.iterdir())
     sys.stdout.write(f"{written.path}: {size / 1e6:.1f} MB\n")

@@ -66,9 +66,11 @@ def write(
     Raises
     ------
     ModelSetError
-        A network or the rig is missing, `out` is something else than a set, or `base` may not be
-        passed on as freely as this set.
+        A network or the rig is missing, `out` is something else than a set, `base` may not be
+        passed on as freely as this set, or there are too few calibration crops.
     """
+    if calibration_crops < 2:
+        raise ModelSetError(f"{calibration_crops} calibration crops: ranges are told by 2 at least")
     check_replaceable(out)
     head = rig_file.load(rig)
     regressor, regressor_state = _network(

@@ -177,8 +177,9 @@ class Training(ABC):
             if recipe.start is not None and share >= recipe.hold_from:
                 keep_statistics(self.net)
             factor = rate_factor(share, recipe.decay_share)
-            recent.append(self.step(next(batches), factor * min(1.0, (steps + 1) / 100)))
             steps += 1
+            warmth = min(1.0, steps / recipe.warm_up)
+            recent.append(self.step(next(batches), factor * warmth))
             self.elapsed = before + time.monotonic() - start
             if self.elapsed >= report_at:
                 report_at = self.elapsed + recipe.report_seconds

@@ -26,6 +26,7 @@ class Recipe:
     rate : highest learning rate of AdamW
     muon_rate : highest learning rate of Muon, which has all convolutions but the first
     start : weights (.npz) that a new run begins with; None begins anew
+    warm_up : steps over which the rates rise, at the beginning and after each resumption
     decay_share : last share of the run, over which the learning rate falls to a hundredth
     clips_from : share of the run, of one that begins anew, after which the regressor also learns to
         be steady: one that knows little yet is kept from learning by that
@@ -47,6 +48,7 @@ class Recipe:
     rate: float = 2e-3
     muon_rate: float = 0.02
     start: str | None = None
+    warm_up: int = 100
     decay_share: float = 0.4
     clips_from: float = 0.1
     hold_from: float = 0.0
@@ -69,7 +71,7 @@ class Recipe:
             if not 0 <= getattr(self, name) <= 1:
                 value = getattr(self, name)
                 raise TrainingError(f"{name} is {value}: a share lies between 0 and 1")
-        for name in ("batch", "replay", "reuse", "rate"):
+        for name in ("batch", "replay", "reuse", "rate", "warm_up"):
             if not 0 < getattr(self, name) < np.inf:
                 raise TrainingError(f"{name} is {getattr(self, name)}: more than 0 is needed")
         if self.replay < 8 * self.batch:

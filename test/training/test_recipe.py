@@ -53,7 +53,8 @@ def test_small_recipe_beats_the_mean_face_by_half(rig_path, tmp_path, capsys):
         else:
             assert last["loss"] < 8
     out = tmp_path / "embedded"
-    assert main(["export", "--rig", str(rig_path), "--run", str(run), "--out", str(out)]) == 0
+    export = ["export", "--rig", str(rig_path), "--run", str(run), "--out", str(out)]
+    assert main([*export, "--calibration-crops", "32"]) == 0
     assert model_set.load(out).name == "embedded"
     assert main(["evaluate", "--set", str(out), "--synthetic", "60"]) == 0
 
@@ -161,7 +162,7 @@ def runs(pid):
 @pytest.mark.timeout(300)
 def test_workers_of_a_killed_training_end_too(rig_path, tmp_path):
     command = [sys.executable, "-m", "tddfa_ros.training", "train", "detector"]
-    options = ["--rig", rig_path, "--run", tmp_path, "--recipe", "small"]
+    options = ["--rig", rig_path, "--run", tmp_path, "--recipe", "small", "--workers", "1"]
     training = subprocess.Popen([*command, *map(str, options)])
     try:
         workers = []
@@ -179,5 +180,7 @@ def test_workers_of_a_killed_training_end_too(rig_path, tmp_path):
 
 
 def test_errors_are_told_without_a_traceback(tmp_path, capsys):
+    assert main(["export", "--run", str(tmp_path), "--calibration-crops", "1"]) == 1
+    assert "1 calibration crops" in capsys.readouterr().err
     assert main(["train", "regressor", "--rig", str(tmp_path / "no.npz")]) == 1
     assert "no.npz" in capsys.readouterr().err

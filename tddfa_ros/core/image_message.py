@@ -1,0 +1,37 @@
+"""Images as ROS messages carry them; without ROS, and without what reads recordings of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tddfa_ros.core.image_encoding import bgr_from_buffer, bgr_from_file_bytes
+
+IMAGE_TYPE = "sensor_msgs/msg/Image"
+COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
+
+
+def bgr_of_fields(fields: Any) -> np.ndarray:
+    """Decode the pixels of a deserialised Image or CompressedImage.
+
+    Returns
+    -------
+    (height, width, 3) uint8, BGR; may be a read-only view of the message
+
+    Raises
+    ------
+    ImageError
+        The encoding is not known, or the sizes contradict each other.
+    """
+    if hasattr(fields, "format"):
+        return bgr_from_file_bytes(np.asarray(fields.data), f"compressed image ({fields.format})")
+    return bgr_from_buffer(
+        np.asarray(fields.data, np.uint8),
+        fields.encoding,
+        int(fields.height),
+        int(fields.width),
+        int(fields.step),
+        is_bigendian=bool(fields.is_bigendian),
+    )

@@ -1,0 +1,105 @@
+"""glb files: what the specification asks of any, read here without the code that writes them."""
+
+import json
+import struct
+
+import hypothesis
+import numpy as np
+import trimesh
+from hypothesis import strategies as st
+
+from tddfa_ros.core.glb import glb_bytes
+
+SIZES = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
+TYPES = {5126: "<f4", 5125: "<u4", 5121: "u1"}
+
+
+def parts_of(data):
+    """JSON and binary part; the container is as glTF 2.0, chapter 4, has it."""
+    magic, version, length = struct.unpack_from("<4sII", data)
+    assert (magic, version, length) == (b"glTF", 2, len(data))
+    chunks, at = [], 12
+    while at < length:
+        size, kind = struct.unpack_from("<I4s", data, at)
+        assert size % 4 == 0
+        chunks.append((kind, data[at + 8 : at + 8 + size]))
+        at += 8 + size
+    assert [kind for kind, _ in chunks] == [b"JSON", b"BIN\0"]
+    return json.loads(chunks[0][1]), chunks[1][1]
+
+
+@hypothesis.given(
+    points=st.integers(1, 9),
+    faces=st.integers(1, 5),
+    picture=st.binary(min_size=1, max_size=9) | st.none(),
+    colored=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_every_part_lies_where_it_is_said_to(points, faces, picture, colored, seed):
+    rng = np.random.default_rng(seed)
+    vertices = rng.normal(0, 100, (points, 3)).astype(np.float32)
+    normals = rng.normal(size=(points, 3)).astype(np.float32)
+    triangles = rng.integers(0, points, (faces, 3)).astype(np.int32)
+    uv = rng.random((points, 2)).astype(np.float32)
+    colors = rng.integers(0, 256, (points, 3)).astype(np.uint8)
+    about, binary = parts_of(
+        glb_bytes(
+            vertices,
+            triangles,
+            normals,
+            uv=uv,
+            texture_png=picture,
+            colors_rgb=colors if colored else None,
+        )
+    )
+    assert about["asset"]["version"] == "2.0"
+    assert 0 <= len(binary) - about["buffers"][0]["byteLength"] < 4
+    end = 0
+    for view in about["bufferViews"]:
+        assert view["byteOffset"] % 4 == 0 and view["byteOffset"] >= end
+        end = view["byteOffset"] + view["byteLength"]
+    assert end == about["buffers"][0]["byteLength"]
+
+    def values(index):
+        accessor = about["accessors"][index]
+        view = about["bufferViews"][accessor["bufferView"]]
+        kind, width = TYPES[accessor["componentType"]], SIZES[accessor["type"]]
+        assert view["byteLength"] == np.dtype(kind).itemsize * width * accessor["count"]
+        count = accessor["count"] * width
+        return np.frombuffer(binary, kind, count, view["byteOffset"]).reshape(-1, width)
+
+    (primitive,) = about["meshes"][about["nodes"][about["scenes"][0]["nodes"][0]]["mesh"]][
+        "primitives"
+    ]
+    names = primitive["attributes"]
+    place = about["accessors"][names["POSITION"]]
+    assert np.array_equal(values(names["POSITION"]), vertices)
+    assert np.array_equal(np.float32(place["min"]), vertices.min(axis=0))
+    assert np.array_equal(np.float32(place["max"]), vertices.max(axis=0))
+    assert np.array_equal(values(names["NORMAL"]), normals)
+    assert np.array_equal(values(primitive["indices"]).reshape(-1, 3), triangles)
+    if picture is not None:
+        np.testing.assert_allclose(values(names["TEXCOORD_0"]), uv * [1, -1] + [0, 1], atol=1e-6)
+        view = about["bufferViews"][about["images"][0]["bufferView"]]
+        assert binary[view["byteOffset"] :][: view["byteLength"]] == picture
+        surface = about["materials"][primitive["material"]]["pbrMetallicRoughness"]
+        texture = about["textures"][surface["baseColorTexture"]["index"]]
+        assert texture["source"] == texture["sampler"] == 0
+        assert len(about["samplers"]) == len(about["images"]) == 1
+    elif colored:
+        assert np.array_equal(values(names["COLOR_0"])[:, :3], colors)
+        assert about["accessors"][names["COLOR_0"]]["normalized"]
+    extras = {"TEXCOORD_0"} if picture is not None else {"COLOR_0"} if colored else set()
+    assert set(names) == {"POSITION", "NORMAL"} | extras
+    assert ("materials" in about) == ("material" in primitive) == (picture is not None)
+
+
+def test_colours_reach_who_reads_it(tmp_path):
+    vertices = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32)
+    normals = np.array([[0, 0, 1]] * 3, np.float32)
+    colors = np.array([[255, 0, 0], [0, 200, 0], [0, 0, 90]], np.uint8)
+    path = tmp_path / "a.glb"
+    path.write_bytes(glb_bytes(vertices, np.array([[0, 1, 2]]), normals, colors_rgb=colors))
+    again = trimesh.load(path, force="mesh", process=False)
+    assert np.array_equal(again.visual.vertex_colors, np.column_stack([colors, [255] * 3]))
+    assert np.array_equal(again.vertex_normals, normals)
