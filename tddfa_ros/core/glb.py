@@ -60,7 +60,8 @@ def glb_bytes(
             "images": [{"bufferView": buffer.view(texture_png), "mimeType": "image/png"}],
             "samplers": [
                 {
-                    **dict.fromkeys(("wrapS", "wrapT"), _CLAMPED),
+                    "wrapS": _CLAMPED,
+                    "wrapT": _CLAMPED,
                     "magFilter": _LINEAR,
                     "minFilter": _MIPMAPPED,
                 }

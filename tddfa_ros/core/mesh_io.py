@@ -280,13 +280,18 @@ def _png_bytes(path: Path, texture_bgr: np.ndarray) -> bytes:
 
 
 def _write_glb(path: Path, mesh: FaceMesh) -> list[Path]:
+    texture_png = colors_rgb = None
+    if mesh.uv is not None and mesh.texture_bgr is not None:
+        texture_png = _png_bytes(path, mesh.texture_bgr)
+    elif mesh.colors_bgr is not None:
+        colors_rgb = mesh.colors_bgr[:, ::-1]
     content = glb_bytes(
         mesh.vertices,
         mesh.triangles,
         mesh.normals,
         uv=mesh.uv,
-        texture_png=None if mesh.texture_bgr is None else _png_bytes(path, mesh.texture_bgr),
-        colors_rgb=None if mesh.colors_bgr is None else mesh.colors_bgr[:, ::-1],
+        texture_png=texture_png,
+        colors_rgb=colors_rgb,
     )
     _write_bytes(path, content)
     return [path]

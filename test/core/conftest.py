@@ -1,4 +1,7 @@
-"""Synthetic face models with known geometry."""
+"""Synthetic face models with known geometry, and a reader of glb files."""
+
+import json
+import struct
 
 import numpy as np
 import pytest
@@ -37,3 +40,45 @@ def dome_model() -> FaceModel:
         metres_per_unit=0.1,
         symmetry=symmetry.astype(np.int32),
     )
+
+
+@pytest.fixture(scope="session")
+def read_glb():
+    """Read a glb's bytes, and check all that glTF 2.0 says of how its parts lie in it."""
+    return _read_glb
+
+
+def _read_glb(data):
+    """JSON part, a function of an accessor's index to its rows, and one that gives the picture."""
+    magic, version, length = struct.unpack_from("<4sII", data)
+    assert (magic, version, length) == (b"glTF", 2, len(data))
+    chunks, at = [], 12
+    while at < length:
+        size, kind = struct.unpack_from("<I4s", data, at)
+        assert size % 4 == 0
+        chunks.append((kind, data[at + 8 : at + 8 + size]))
+        at += 8 + size
+    assert [kind for kind, _ in chunks] == [b"JSON", b"BIN\0"]
+    about, binary = json.loads(chunks[0][1]), chunks[1][1]
+    assert about["asset"]["version"] == "2.0"
+    end = 0
+    for view in about["bufferViews"]:
+        assert view["byteOffset"] % 4 == 0 and view["byteOffset"] >= end
+        end = view["byteOffset"] + view["byteLength"]
+    assert end == about["buffers"][0]["byteLength"]
+    assert 0 <= len(binary) - end < 4
+
+    def values(index):
+        accessor = about["accessors"][index]
+        view = about["bufferViews"][accessor["bufferView"]]
+        kind = np.dtype({5126: "<f4", 5125: "<u4", 5121: "u1"}[accessor["componentType"]])
+        width = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}[accessor["type"]]
+        count = accessor["count"] * width
+        assert view["byteLength"] == kind.itemsize * count
+        return np.frombuffer(binary, kind, count, view["byteOffset"]).reshape(-1, width)
+
+    def picture():
+        view = about["bufferViews"][about["images"][0]["bufferView"]]
+        return binary[view["byteOffset"] :][: view["byteLength"]]
+
+    return about, values, picture

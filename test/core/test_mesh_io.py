@@ -1,6 +1,5 @@
 """Mesh files, read back by trimesh and by small readers that share no code with it."""
 
-import json
 import os
 import struct
 from pathlib import Path
@@ -81,33 +80,6 @@ def read_obj(path):
     return table, faces, rows
 
 
-def read_glb(path):
-    """JSON part and a reader of accessors."""
-    data = path.read_bytes()
-    magic, version, length = struct.unpack_from("<4sII", data)
-    assert (magic, version, length) == (b"glTF", 2, len(data))
-    size, kind = struct.unpack_from("<I4s", data, 12)
-    assert kind == b"JSON"
-    about = json.loads(data[20 : 20 + size])
-    binary = data[28 + size :]
-
-    def accessor(index):
-        a = about["accessors"][index]
-        view = about["bufferViews"][a["bufferView"]]
-        dtype = {5126: "<f4", 5125: "<u4", 5123: "<u2", 5121: "u1"}[a["componentType"]]
-        width = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}[a["type"]]
-        start = view.get("byteOffset", 0) + a.get("byteOffset", 0)
-        values = np.frombuffer(binary, dtype, a["count"] * width, start)
-        return values.reshape(-1, width)
-
-    def picture():
-        view = about["bufferViews"][about["images"][0]["bufferView"]]
-        start = view.get("byteOffset", 0)
-        return cv2.imdecode(np.frombuffer(binary, np.uint8, view["byteLength"], start), 1)
-
-    return about, accessor, picture
-
-
 def test_ply_reads_back_exactly(mesh, tmp_path):
     assert write_mesh(tmp_path / "face.ply", mesh) == [tmp_path / "face.ply"]
     table, triangles = read_ply(tmp_path / "face.ply")
@@ -178,9 +150,9 @@ def test_obj_without_texture_has_colours(mesh, tmp_path, dome_model):
     assert "vt" not in rows and "mtllib" not in rows
 
 
-def test_glb_reads_back_with_its_texture(mesh, tmp_path):
+def test_glb_reads_back_with_its_texture(mesh, tmp_path, read_glb):
     write_mesh(tmp_path / "face.glb", mesh)
-    about, accessor, picture = read_glb(tmp_path / "face.glb")
+    about, accessor, picture = read_glb((tmp_path / "face.glb").read_bytes())
     (part,) = about["meshes"][0]["primitives"]
     places = part["attributes"]
     assert np.array_equal(accessor(places["POSITION"]), mesh.vertices)
@@ -188,13 +160,14 @@ def test_glb_reads_back_with_its_texture(mesh, tmp_path):
     assert np.abs(accessor(places["NORMAL"]) - mesh.normals).max() < 1e-5
     # glTF counts v from the upper border.
     assert np.abs(accessor(places["TEXCOORD_0"]) * [1, -1] + [0, 1] - mesh.uv).max() < 1e-6
-    assert np.array_equal(picture(), mesh.texture_bgr)
+    decoded = cv2.imdecode(np.frombuffer(picture(), np.uint8), cv2.IMREAD_COLOR)
+    assert np.array_equal(decoded, mesh.texture_bgr)
     again = trimesh.load(tmp_path / "face.glb", force="mesh", process=False)
     assert np.array_equal(again.vertices, mesh.vertices)
     assert np.abs(again.visual.uv - mesh.uv).max() < 1e-6
 
 
-def places_and_triangles(path):
+def places_and_triangles(path, read_glb):
     """Positions, triangles and texture coordinates of any mesh file, without trimesh."""
     if path.suffix == ".ply":
         table, triangles = read_ply(path)
@@ -203,7 +176,7 @@ def places_and_triangles(path):
         table, corners, _ = read_obj(path)
         assert np.array_equal(corners[..., 0], corners[..., 1])
         return table["v"], corners[..., 0] - 1, table["vt"]
-    about, accessor, _ = read_glb(path)
+    about, accessor, _ = read_glb(path.read_bytes())
     (part,) = about["meshes"][0]["primitives"]
     names = part["attributes"]
     triangles = accessor(part["indices"]).reshape(-1, 3)
@@ -315,7 +288,7 @@ def test_a_writer_that_fails_leaves_the_old_file(mesh, tmp_path, monkeypatch, su
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_whole_face_model_survives(model_set, tmp_path):
+def test_the_whole_face_model_survives(model_set, tmp_path, read_glb):
     """All vertices and triangles of the model set, in each format, with indices that hold."""
     model = model_set.face_model
     renderer = Renderer(model)
@@ -335,7 +308,7 @@ def test_the_whole_face_model_survives(model_set, tmp_path):
         assert again.vertices.shape == model.mean.shape
         assert np.array_equal(again.faces, model.triangles)
         assert again.faces.min() >= 0 and again.faces.max() < len(again.vertices)
-        places, triangles, uv = places_and_triangles(path)
+        places, triangles, uv = places_and_triangles(path, read_glb)
         assert np.abs(places - vertices).max() < OBJ_PLACE
         assert np.array_equal(triangles, model.triangles)
         if suffix != ".ply":
