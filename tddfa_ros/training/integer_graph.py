@@ -103,7 +103,7 @@ def _dequantised(
 def _without_float_bytes(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
     """The first convolution without the way of its bytes to floating point and back.
 
-    That way changes nothing. Close-ups read bytes in floating point: the cast may stay for them.
+    That way changes nothing.
     """
     made_by = {output: node for node in nodes for output in node.output}
     first = next(node for node in nodes if node.op_type == "QuantizeLinear")

@@ -14,6 +14,7 @@ from tddfa_ros.core.errors import ModelSetError  # noqa: E402
 from tddfa_ros.core.model_set import ModelSet  # noqa: E402
 from tddfa_ros.core.onnx_session import OnnxSession, TensorSpec  # noqa: E402
 from tddfa_ros.training import checkpoint, decoding, embedded, evaluate, export, packed  # noqa: E402
+from tddfa_ros.training.camera_regressor import CameraRegressor  # noqa: E402
 from tddfa_ros.training.networks import DetectorNet, RegressorNet  # noqa: E402
 
 
@@ -80,6 +81,20 @@ def test_regressor_in_floating_point_computes_what_was_trained(networks, count, 
     wanted = np.concatenate([camera, fit.shape, fit.expression], axis=1)
     np.testing.assert_allclose(params, wanted, rtol=2e-3, atol=2e-3)
     np.testing.assert_allclose(confidence, torch.sigmoid(fit.logit), atol=1e-4)
+
+
+def test_a_face_that_looks_exactly_up_is_answered(networks, rng):
+    """No direction on the picture is up for it; its eyes are seen somehow, and no row of pixels
+    that there is not is asked for."""
+    close = CameraRegressor(networks[0]).close_ups[0]
+    crops = torch.from_numpy(rng.integers(0, 256, (2, 120, 120, 3)).astype(np.uint8))
+    rows = torch.tensor([[1.0, 0, 0, 0, 0, 1], [1.0, 0, 0, 0, 1, 0]])
+    known = torch.cat([rows, torch.zeros(2, 3 + 56)], dim=1)
+    middles = torch.tensor([[[70.0, 50], [55, 55]]]).expand(2, -1, -1)
+    with torch.no_grad():
+        change = close(crops, torch.arange(2), middles, rows, torch.zeros(2, 1), known)
+    assert change.isfinite().all()
+    assert change.abs().sum(dim=1).min() > 0
 
 
 @pytest.mark.parametrize("size", [(480, 640), (97, 131), (64, 64)])

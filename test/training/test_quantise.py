@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
 from tddfa_ros.training import export, quantise  # noqa: E402
+from tddfa_ros.training.camera_regressor import CameraRegressor  # noqa: E402
 from tddfa_ros.training.networks import RegressorNet  # noqa: E402
 
 
@@ -93,7 +94,11 @@ def integers(rounded):
 
 def test_all_convolutions_become_integer_operators(integers, tmp_path):
     graph = onnx.load_from_string(integers).graph
-    kinds = [tensor.data_type for tensor in graph.initializer if len(tensor.dims) == 4]
+    stored = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    dequantised = {
+        node.output[0]: node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"
+    }
+    kinds = [stored[dequantised[n.input[1]]] for n in graph.node if n.op_type == "Conv"]
     assert kinds == [onnx.TensorProto.INT8] * 16
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -160,13 +165,12 @@ def test_each_layer_of_the_graph_computes_what_was_trained(rounded, integers, cr
             rounded.sides[1](values[8]),
         ]
         last = torch.relu(values[9] + values[11])
-        exported = export.CameraRegressor(rounded)
+        exported = CameraRegressor(rounded)
         exported.close_ups[0].rounded.register_forward_hook(
             lambda module, inputs, output: wanted.append(output / 64)
         )
         close = rounded.close_ups[0].body
-        bytes_ = crops.permute(0, 3, 1, 2).float()
-        heads = exported.fit(bytes_, [values[0], *values[12:14]], last)
+        heads = exported.fit(crops, [values[0], *values[12:14]], last)
         wanted += [layer(value) for layer, value in zip(close, values[14:18], strict=True)]
     for value, want, place in zip(values, wanted, places, strict=True):
         difference = ((value - want) / place.scale).abs()
