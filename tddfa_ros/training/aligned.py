@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from tddfa_ros.training.decoding import PointModel
+from tddfa_ros.training.quantise import FakeQuantise, QuantisedLinear
 from tddfa_ros.training.rig import Rig
 from tddfa_ros.training.sight import spread_points
 
@@ -160,8 +161,12 @@ class Look(nn.Module):
         self.of_point = nn.Parameter(1 + 0.5 * torch.randn(points, channels))
         self.mix = nn.Linear(channels, _HIDDEN_PER_POINT, bias=False)
         self.mix_norm = nn.BatchNorm1d(points * _HIDDEN_PER_POINT)
+        self.rounded = FakeQuantise()
         inputs = points * _HIDDEN_PER_POINT + outputs - 1
-        self.joined = nn.Sequential(nn.Linear(inputs, _HIDDEN, bias=False), nn.BatchNorm1d(_HIDDEN))
+        self.joined = nn.Sequential(
+            QuantisedLinear(inputs, _HIDDEN, bias=False, exact=outputs - 1),
+            nn.BatchNorm1d(_HIDDEN),
+        )
         self.change = nn.Linear(_HIDDEN, outputs)
         nn.init.zeros_(self.change.weight)
         nn.init.zeros_(self.change.bias)
@@ -179,5 +184,5 @@ class Look(nn.Module):
         (b, outputs), what to add
         """
         mixed = self.mix(features.flatten(2) * self.of_point).flatten(1)
-        mixed = torch.relu(self.mix_norm(mixed))
+        mixed = self.rounded(torch.relu(self.mix_norm(mixed)))
         return self.change(torch.relu(self.joined(torch.cat([mixed, known], dim=1))))

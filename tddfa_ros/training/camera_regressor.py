@@ -44,7 +44,8 @@ class CameraRegressor(nn.Module):
         self.sizes = [3, 3, 1, 2, coefficients, 1]
         self.quantised = quantise.is_quantised(net)
         self.body, self.sides = (integer_graph.folded(part) for part in (net.body, net.sides))
-        self.head, self.table_reader = net.head, TableReader(READ_PLACES, len(net.read_points.mean))
+        self.head = _linear(net.head.quantised_weights()[0], net.head.bias)
+        self.table_reader = TableReader(READ_PLACES, len(net.read_points.mean))
         with torch.no_grad():
             self.body[0].weight /= PIXEL_DEVIATION
             self.looks = nn.ModuleList(FoldedLook(look) for look in net.looks)
@@ -82,7 +83,7 @@ class CameraRegressor(nn.Module):
         self, crops: torch.Tensor, maps: list[torch.Tensor], last: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What comes of the maps that looks read, and the last one, as :meth:`forward` gives it."""
-        outputs = self.head(last.flatten(1))
+        outputs = self.head(last.reshape(-1, self.head.in_features))
         numbers = torch.arange(last.shape[0])
         if self.looks:
             table = table_of(maps).reshape(-1, READ_CHANNELS)
@@ -242,13 +243,18 @@ class FoldedLook(nn.Module):
         self.mix = nn.Parameter(look.mix.weight.T.clone())
         self.factor = nn.Parameter(factor.view(len(look.of_point), -1))
         self.shift = nn.Parameter(shift.view(len(look.of_point), -1))
-        self.joined, self.change = _folded_linear(*look.joined), look.change
+        self.rounded, self.change = look.rounded, look.change
+        linear, norm = look.joined
+        factor, shift = _factor_and_shift(norm)
+        of_mixed, of_known = (part * factor[:, None] for part in linear.quantised_weights())
+        self.of_mixed, self.of_known = _linear(of_mixed, shift), nn.Parameter(of_known.T.clone())
 
     def forward(self, features: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
         """As :meth:`Look.forward`."""
         features = features.reshape(-1, *self.of_point.shape) * self.of_point
-        mixed = torch.relu(features @ self.mix * self.factor + self.shift).flatten(1)
-        return self.change(torch.relu(self.joined(torch.cat([mixed, known], dim=1))))
+        mixed = torch.relu(features @ self.mix * self.factor + self.shift)
+        mixed = self.rounded(mixed.reshape(-1, self.of_mixed.in_features))
+        return self.change(torch.relu(self.of_mixed(mixed) + known @ self.of_known))
 
 
 class FoldedCloseUp(nn.Module):
@@ -308,11 +314,11 @@ class FoldedCloseUp(nn.Module):
         return self.change(weighed).reshape(-1, len(self.belongs)) @ self.belongs
 
 
-def _folded_linear(linear: nn.Linear, norm: nn.BatchNorm1d) -> nn.Linear:
-    factor, shift = _factor_and_shift(norm)
-    out = nn.Linear(linear.in_features, linear.out_features)
-    out.weight.copy_(linear.weight * factor[:, None])
-    out.bias.copy_(shift)
+def _linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
+    out = nn.Linear(weight.shape[1], weight.shape[0])
+    with torch.no_grad():
+        out.weight.copy_(weight)
+        out.bias.copy_(bias)
     return out
 
 

@@ -32,13 +32,13 @@ class Stream:
 
     Attributes
     ----------
-    writers : normalisations whose output is added to them
+    writers : normalisations, of maps or of points, whose output is added to them
     places : where they are rounded
     readers : weights (out, channels, what there is of each) of what sees them: convolutions, looks,
         the head
     """
 
-    writers: list[nn.BatchNorm2d]
+    writers: list[nn.BatchNorm2d | nn.BatchNorm1d]
     places: list[FakeQuantise]
     readers: list[torch.Tensor] = field(default_factory=list)
 
@@ -71,6 +71,9 @@ def streams(net: RegressorNet) -> list[Stream]:
         parts = look.of_point[..., None].split(READ_CHANNELS, dim=1)
         for level, part in zip(read, parts, strict=True):
             level.readers.append(part)
+        joined = look.joined[0]
+        reader = joined.weight[:, : joined.parts[0], None]
+        found.append(Stream([look.mix_norm], [look.rounded], [reader]))
     for close in net.close_ups:
         layers = list(close.body)
         readers = [layer[0].weight.flatten(2) for layer in layers[1:]]

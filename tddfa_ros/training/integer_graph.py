@@ -1,7 +1,8 @@
 """From a network that rounds to an ONNX graph that computes in 8-bit integers.
 
 The graph is in the form that ONNX Runtime documents for quantised networks: each convolution stands
-between DequantizeLinear and QuantizeLinear, and becomes one operator on integers when it is loaded.
+between DequantizeLinear and QuantizeLinear, each linear layer of rounded values behind the former,
+and becomes one operator on integers when it is loaded.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
 
 
 def with_integers(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph with the convolutions' weights as integers, and bytes as they come.
+    """The same graph with the weights of what sees rounded values as integers, and bytes as they
+    come.
 
     Parameters
     ----------
@@ -65,13 +67,14 @@ def with_integers(model: onnx.ModelProto) -> onnx.ModelProto:
     made_by = {output: node for node in graph.node for output in node.output}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
-        if node.op_type == "Conv":
-            input_scale = float(constants[made_by[node.input[0]].input[1]])
+        rounded = _rounded_input(node, made_by)
+        if rounded is not None:
+            input_scale = float(constants[rounded.input[1]])
             weight, bias = (constants[name].astype(np.float64) for name in node.input[1:])
-            scales = np.abs(weight).max(axis=(1, 2, 3)) / WEIGHT_LIMIT
+            scales = np.abs(weight).reshape(len(weight), -1).max(axis=1) / WEIGHT_LIMIT
             # A bias counts in products of both scales: none may be so small that it overflows.
             scales = np.maximum(scales, np.abs(bias) / (input_scale * 2.0**30)).clip(1e-20)
-            weights = np.rint(weight / scales[:, None, None, None]).astype(np.int8)
+            weights = np.rint((weight.T / scales).T).astype(np.int8)
             biases = np.rint(bias / (scales * input_scale)).astype(np.int32)
             integers = ((weights, scales), (biases, scales * input_scale))
             for k, (values, scale) in enumerate(integers, 1):
@@ -86,6 +89,18 @@ def with_integers(model: onnx.ModelProto) -> onnx.ModelProto:
     graph.initializer.extend(kept)
     onnx.checker.check_model(out, full_check=True)
     return out
+
+
+def _rounded_input(
+    node: onnx.NodeProto, made_by: dict[str, onnx.NodeProto]
+) -> onnx.NodeProto | None:
+    """What makes the input of a layer from integers; None of one that computes with others."""
+    if node.op_type not in ("Conv", "Gemm"):
+        return None
+    maker = made_by.get(node.input[0])
+    while maker is not None and maker.op_type == "Reshape":
+        maker = made_by.get(maker.input[0])
+    return maker if maker is not None and maker.op_type == "DequantizeLinear" else None
 
 
 def _dequantised(

@@ -8,7 +8,7 @@ from torch import nn
 from tddfa_ros.training import aligned, close_up
 from tddfa_ros.training.blocks import Residual, conv
 from tddfa_ros.training.decoding import POSE_OUTPUTS, Fit, decode
-from tddfa_ros.training.quantise import QuantisedConv2d, QuantisedReLU
+from tddfa_ros.training.quantise import QuantisedConv2d, QuantisedLinear, QuantisedReLU
 from tddfa_ros.training.rig import MODEL_SHAPES, Rig
 
 PIXEL_MIDDLE, PIXEL_DEVIATION = 127.5, 64.0
@@ -54,10 +54,8 @@ class RegressorNet(nn.Module):
             conv(96, 192, 3, 2, quantised=True),
             Residual(192, 128, quantised=True),
         )
-        # The head computes in floating point and takes the last sum as it is.
-        self.body[-1].sum = nn.ReLU(inplace=True)
         outputs = POSE_OUTPUTS + self.shapes + expressions + 1
-        self.head = nn.Linear(192 * HEAD_PLACES, outputs)
+        self.head = QuantisedLinear(192 * HEAD_PLACES, outputs)
         nn.init.normal_(self.head.weight, 0, 0.003)
         with torch.no_grad():
             self.head.bias.zero_()

@@ -80,18 +80,44 @@ class QuantisedConv2d(nn.Conv2d):
 
     def quantised_weight(self) -> torch.Tensor:
         """The weights to compute with: (out, in, h, w)."""
-        if not self.quantised:
-            return self.weight
-        scales = weight_scales(self.weight.detach())
-        zero_points = torch.zeros_like(scales, dtype=torch.int32)
-        return torch.fake_quantize_per_channel_affine(
-            self.weight, scales, zero_points, 0, -WEIGHT_LIMIT, WEIGHT_LIMIT
-        )
+        return rounded_weight(self.weight) if self.quantised else self.weight
+
+
+class QuantisedLinear(nn.Linear):
+    """Linear layer whose weights are rounded, per output, after :func:`calibrate`.
+
+    Parameters
+    ----------
+    exact : of the inputs, the last ones, which are not rounded, and their weights neither
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = True, exact: int = 0) -> None:
+        super().__init__(inputs, outputs, bias=bias)
+        self.parts = [inputs - exact, exact]
+        self.quantised = False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """As a plain layer does."""
+        return nn.functional.linear(x, torch.cat(self.quantised_weights(), dim=1), self.bias)
+
+    def quantised_weights(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The weights to compute with: (out, in) of the rounded inputs, and of the exact ones."""
+        rounded, exact = self.weight.split(self.parts, dim=1)
+        return rounded_weight(rounded) if self.quantised else rounded, exact
+
+
+def rounded_weight(weight: torch.Tensor) -> torch.Tensor:
+    """The nearest weights (out, ...) that the integers have."""
+    scales = weight_scales(weight.detach())
+    zero_points = torch.zeros_like(scales, dtype=torch.int32)
+    return torch.fake_quantize_per_channel_affine(
+        weight, scales, zero_points, 0, -WEIGHT_LIMIT, WEIGHT_LIMIT
+    )
 
 
 def weight_scales(weight: torch.Tensor) -> torch.Tensor:
     """(out,) distance between two values of each output channel."""
-    return weight.abs().amax(dim=(1, 2, 3)).clamp(min=1e-12) / WEIGHT_LIMIT
+    return weight.abs().flatten(1).amax(dim=1).clamp(min=1e-12) / WEIGHT_LIMIT
 
 
 @torch.no_grad()
@@ -133,7 +159,7 @@ def calibrate(net: nn.Module, crops: torch.Tensor) -> None:
         place.scale = float(best)
     net.train(was_training)
     for module in net.modules():
-        if isinstance(module, QuantisedConv2d):
+        if isinstance(module, QuantisedConv2d | QuantisedLinear):
             module.quantised = True
 
 

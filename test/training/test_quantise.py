@@ -1,5 +1,7 @@
 """FakeQuantise while training, and the integer graph that comes of it."""
 
+from collections import Counter
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -72,7 +74,7 @@ def test_calibrated_rounding_changes_little(trained, rounded, crops):
     assert not quantise.is_quantised(trained) and quantise.is_quantised(rounded)
     assert not rounded.training
     places = [m for m in rounded.modules() if isinstance(m, quantise.FakeQuantise)]
-    assert len(places) == 19 and all(place.scale > 0 for place in places)
+    assert len(places) == 22 and all(place.scale > 0 for place in places)
     with torch.no_grad():
         exact, near = trained(crops), rounded(crops)
     change = (near - exact).std() / exact.std()
@@ -92,22 +94,25 @@ def integers(rounded):
     return export.regressor_onnx(rounded)
 
 
-def test_all_convolutions_become_integer_operators(integers, tmp_path):
+def test_what_sees_rounded_values_becomes_integer_operators(integers, tmp_path):
     graph = onnx.load_from_string(integers).graph
     stored = {tensor.name: tensor.data_type for tensor in graph.initializer}
     dequantised = {
         node.output[0]: node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"
     }
-    kinds = [stored[dequantised[n.input[1]]] for n in graph.node if n.op_type == "Conv"]
-    assert kinds == [onnx.TensorProto.INT8] * 16
+    layers = [node for node in graph.node if node.op_type in ("Conv", "Gemm")]
+    rounded = [node for node in layers if node.input[1] in dequantised]
+    kinds = Counter((n.op_type, stored[dequantised[n.input[1]]]) for n in rounded)
+    assert kinds == {("Conv", onnx.TensorProto.INT8): 16, ("Gemm", onnx.TensorProto.INT8): 3}
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     onnxruntime.InferenceSession(integers, options, providers=["CPUExecutionProvider"])
     operators = [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
-    assert operators.count("QLinearConv") == 16
-    # The one rounds what the close-ups have read between pixels.
-    assert "Conv" not in operators and operators.count("QuantizeLinear") == 1
+    assert operators.count("QLinearConv") == 16 and operators.count("QGemm") == 3
+    # The first two round what the looks have made of their points, the last one what the close-ups
+    # have read between pixels.
+    assert "Conv" not in operators and operators.count("QuantizeLinear") == 3
 
 
 def rounded_values(data, crops, *, optimised):
@@ -161,17 +166,23 @@ def test_each_layer_of_the_graph_computes_what_was_trained(rounded, integers, cr
             body[7](values[8]),
             body[8].first(values[9]),
             branch(body[8], values[10]),
+            body[8].sum(values[9] + values[11]),
             rounded.sides[0](values[4]),
             rounded.sides[1](values[8]),
         ]
-        last = torch.relu(values[9] + values[11])
         exported = CameraRegressor(rounded)
-        exported.close_ups[0].rounded.register_forward_hook(
-            lambda module, inputs, output: wanted.append(output / 64)
-        )
-        close = rounded.close_ups[0].body
-        heads = exported.fit(crops, [values[0], *values[12:14]], last)
-        wanted += [layer(value) for layer, value in zip(close, values[14:18], strict=True)]
+        # Bytes are 64 times what the network counts in.
+        further = [(look.rounded, 1) for look in exported.looks]
+        (close,) = exported.close_ups
+        further += [(close.rounded, 64), *((layer, 1) for layer in close.body)]
+        for (place, unit), value in zip(further, values[15:], strict=True):
+
+            def replaced(module, inputs, output, value=value, unit=unit):
+                wanted.append(output / unit)
+                return value * unit
+
+            place.register_forward_hook(replaced)
+        heads = exported.fit(crops, [values[0], *values[13:15]], values[12])
     for value, want, place in zip(values, wanted, places, strict=True):
         difference = ((value - want) / place.scale).abs()
         assert difference.max() < 1.01
