@@ -49,8 +49,7 @@ def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
 
 
 def with_integers(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph with the weights of what sees rounded values as integers, and bytes as they
-    come.
+    """The same graph, with integers as the weights of what sees rounded values; bytes as they come.
 
     Parameters
     ----------
