@@ -65,6 +65,8 @@ for _bits, _dtype in (("8", "u1"), ("16", "u2")):
     _ENCODINGS[f"bayer_bggr{_bits}"] = (_dtype, 1, cv2.COLOR_BayerBGGR2BGR)
     _ENCODINGS[f"bayer_gbrg{_bits}"] = (_dtype, 1, cv2.COLOR_BayerGBRG2BGR)
     _ENCODINGS[f"bayer_grbg{_bits}"] = (_dtype, 1, cv2.COLOR_BayerGRBG2BGR)
+# All rows of luma, then half as many of chroma, of two values for each 2 x 2 pixels.
+_LUMA_THEN_CHROMA = {"nv12": cv2.COLOR_YUV2BGR_NV12, "nv21": cv2.COLOR_YUV2BGR_NV21}
 # "32FC1" and the like say nothing of what the channels mean: taken as grey, BGR or BGRA.
 _PLAIN = {"8U": "u1", "8S": "i1", "16U": "u2", "16S": "i2", "32S": "i4", "32F": "f4", "64F": "f8"}
 for _depth, _dtype in _PLAIN.items():
@@ -74,7 +76,7 @@ for _depth, _dtype in _PLAIN.items():
 
 def is_known(encoding: str) -> bool:
     """Whether :func:`bgr_from_buffer` takes this encoding."""
-    return encoding in _ENCODINGS
+    return encoding in _ENCODINGS or encoding in _LUMA_THEN_CHROMA
 
 
 def bgr_from_buffer(
@@ -105,8 +107,11 @@ def bgr_from_buffer(
     ImageError
         The encoding is not known, or the sizes contradict each other or the encoding.
     """
+    if encoding in _LUMA_THEN_CHROMA:
+        return _bgr_from_luma_and_chroma(data, encoding, height, width, step)
     if encoding not in _ENCODINGS:
-        raise ImageError(f"unknown encoding {encoding!r}; use one of {', '.join(_ENCODINGS)}")
+        known = ", ".join([*_ENCODINGS, *_LUMA_THEN_CHROMA])
+        raise ImageError(f"unknown encoding {encoding!r}; use one of {known}")
     dtype_name, channels, conversion = _ENCODINGS[encoding]
     dtype = np.dtype(dtype_name).newbyteorder(">" if is_bigendian else "<")
     rows = rows_of(data, height, width * channels * dtype.itemsize, step)
@@ -121,6 +126,17 @@ def bgr_from_buffer(
             f"a {width} x {height} image cannot be {encoding}: {error.err}; Bayer patterns need "
             "2 x 2 pixels, YUV an even width"
         ) from error
+
+
+def _bgr_from_luma_and_chroma(
+    data: np.ndarray, encoding: str, height: int, width: int, step: int
+) -> np.ndarray:
+    if height % 2 or width % 2:
+        raise ImageError(
+            f"a {width} x {height} image cannot be {encoding}: it needs an even width and height"
+        )
+    rows = rows_of(data, height + height // 2, width, step)
+    return cv2.cvtColor(np.ascontiguousarray(rows), _LUMA_THEN_CHROMA[encoding])
 
 
 def rows_of(data: np.ndarray, height: int, row_bytes: int, step: int) -> np.ndarray:

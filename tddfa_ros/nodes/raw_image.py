@@ -26,7 +26,7 @@ from tddfa_ros.core.image_message import bgr_of_fields as core_bgr_of_fields
 
 ENCODINGS_TAKEN = (
     "bgr8, rgb8, bgra8, rgba8, mono8, each also with 16 bits, yuv422 (uyvy), yuv422_yuy2 (yuyv), "
-    "bayer_*, or a plain one such as 8UC3 or 32FC1"
+    "nv12, nv21, bayer_*, or a plain one such as 8UC3 or 32FC1"
 )
 """In words; cv_bridge may know more."""
 

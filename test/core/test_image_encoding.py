@@ -115,6 +115,43 @@ def test_yuv_without_colour_is_grey(encoding):
     assert np.abs(decoded - 100).max() <= 1
 
 
+def semi_planar(picture, encoding):
+    """Rows of luma and chroma (3 h / 2, w) of a picture whose cells of 2 x 2 have one colour."""
+    height, width = picture.shape[:2]
+    planes = cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420).reshape(-1)
+    luma, chroma = np.split(planes, [height * width])
+    first, second = chroma.reshape(2, -1)[:: 1 if encoding == "nv12" else -1]
+    return np.concatenate([luma, np.stack([first, second], axis=-1).reshape(-1)]).reshape(-1, width)
+
+
+@pytest.mark.parametrize("padding", [0, 5])
+@pytest.mark.parametrize("encoding", ["nv12", "nv21"])
+def test_luma_and_chroma_in_planes_give_the_colours_back(encoding, padding):
+    cells = np.random.default_rng(2).integers(40, 216, (3, 5, 3)).astype(np.uint8)
+    picture = cells.repeat(2, axis=0).repeat(2, axis=1)
+    rows = semi_planar(picture, encoding)
+    padded = np.full((len(rows), rows.shape[1] + padding), 99, np.uint8)
+    padded[:, : rows.shape[1]] = rows
+    decoded = bgr_from_buffer(padded.reshape(-1), encoding, 6, 10, padded.shape[1])
+    assert np.abs(decoded.astype(int) - picture).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "missing", "says"),
+    [
+        (5, 10, 0, "even width and height"),
+        (6, 9, 0, "even width and height"),
+        (6, 10, 1, "the data has 89 bytes, but 9 rows of step 10 need 90"),
+        (0, 10, 0, "empty"),
+        (2**32 - 2, 2**32 - 2, 0, "too large"),
+    ],
+)
+def test_planes_that_contradict_their_size_are_errors(height, width, missing, says):
+    data = np.zeros(90 - missing, np.uint8)
+    with pytest.raises(ImageError, match=says):
+        bgr_from_buffer(data, "nv12", height, width, width)
+
+
 @given(
     st.sampled_from(sorted(EIGHT_BIT)),
     st.integers(1, 7),
@@ -168,7 +205,8 @@ def test_contradictions_are_errors(picture, height, width, step, encoding, messa
 def test_known_encodings():
     assert is_known("bgr8")
     assert is_known("16UC1")
-    assert not is_known("nv21")
+    assert is_known("nv21")
+    assert not is_known("nv24")
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 1, 1), (1, 1, 3), (1, 1, 4), (5, 7), (5, 7, 4)])
