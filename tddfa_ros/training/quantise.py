@@ -10,6 +10,9 @@ nothing that :func:`equalise.equalise` and :func:`calibrate` had not.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -120,6 +123,51 @@ def weight_scales(weight: torch.Tensor) -> torch.Tensor:
     return weight.abs().flatten(1).amax(dim=1).clamp(min=1e-12) / WEIGHT_LIMIT
 
 
+class Run:
+    """What a network gave on some crops, and each of its modules that ran once.
+
+    Attributes
+    ----------
+    answers : the network's output
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        crops: torch.Tensor,
+        known: dict[nn.Module, torch.Tensor] | None = None,
+    ) -> None:
+        self._net, self._crops = net, crops
+        self._given: dict[nn.Module, torch.Tensor] = {}
+        """In the order in which they ran."""
+        ran_before: set[nn.Module] = set()
+
+        def note(module: nn.Module, _: Any, output: torch.Tensor) -> None:
+            if module in ran_before:
+                self._given.pop(module, None)
+            else:
+                self._given[module] = output
+            ran_before.add(module)
+
+        with ExitStack() as stack:
+            for module in net.modules():
+                if not any(module.children()):
+                    stack.callback(module.register_forward_hook(note).remove)
+            for module, output in (known or {}).items():
+                module.forward = partial(_given, output)
+                stack.callback(delattr, module, "forward")
+            self.answers = net(crops)
+
+    def again_from(self, module: nn.Module) -> Run:
+        """Run from a module on, as something about it has changed; the ones before it are known."""
+        until = list(self._given).index(module)
+        return Run(self._net, self._crops, dict(islice(self._given.items(), until)))
+
+
+def _given(output: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+    return output
+
+
 @torch.no_grad()
 def calibrate(net: nn.Module, crops: torch.Tensor) -> None:
     """Round from now on, in ranges in which these crops' outputs change least.
@@ -146,17 +194,19 @@ def calibrate(net: nn.Module, crops: torch.Tensor) -> None:
     for place, (first, *_) in zip(places, scales, strict=True):
         place.scale = float(first)
 
-    def change() -> float:
-        return float(((net(crops) - exact) / deviation).square().mean())
+    def change(run: Run) -> float:
+        return float(((run.answers - exact) / deviation).square().mean())
 
-    least = change()
-    for place, (first, *others) in zip(places, scales, strict=True):
-        best = first
+    best = Run(net, crops)
+    least = change(best)
+    for place, (scale, *others) in zip(places, scales, strict=True):
+        before = best
         for choice in others:
             place.scale = float(choice)
-            if (changed := change()) < least:
-                least, best = changed, choice
-        place.scale = float(best)
+            run = before.again_from(place)
+            if (changed := change(run)) < least:
+                least, best, scale = changed, run, choice
+        place.scale = float(scale)
     net.train(was_training)
     for module in net.modules():
         if isinstance(module, QuantisedConv2d | QuantisedLinear):

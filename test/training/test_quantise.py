@@ -1,5 +1,6 @@
 """FakeQuantise while training, and the integer graph that comes of it."""
 
+import copy
 from collections import Counter
 
 import numpy as np
@@ -79,6 +80,26 @@ def test_calibrated_rounding_changes_little(trained, rounded, crops):
         exact, near = trained(crops), rounded(crops)
     change = (near - exact).std() / exact.std()
     assert 1e-4 < change < 0.15
+
+
+def test_running_again_from_a_place_gives_what_the_whole_network_gives(trained, crops):
+    net = copy.deepcopy(trained)
+    places = [m for m in net.modules() if isinstance(m, quantise.FakeQuantise)]
+    computed, first = [], net.body[0]._conv_forward
+    net.body[0]._conv_forward = lambda *inputs: computed.append(1) or first(*inputs)
+    with torch.no_grad():
+        for place in places:
+            place.scale = 0.05
+        run = quantise.Run(net, crops)
+        for k, place in enumerate(places):
+            place.scale = 0.02
+            computed.clear()
+            again = run.again_from(place)
+            assert not computed
+            assert torch.equal(again.answers, net(crops)), k
+            assert not torch.equal(again.answers, run.answers), k
+            run = again
+    assert "forward" not in vars(net.body[0])
 
 
 def session(data, *, optimised=True):
