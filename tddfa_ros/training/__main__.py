@@ -112,6 +112,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="SHARE",
         help="of a run with --from, after which normalisations stay as they are",
     )
+    train.add_argument(
+        "--keep-body",
+        action="store_true",
+        help="of the regressor that --from names: only what reads its maps learns, in a third of "
+        "the time",
+    )
     train.add_argument("--seed", type=int)
 
     average = verbs.add_parser("average", help="mean of the weights of several states")
@@ -170,9 +176,11 @@ def _train(options: argparse.Namespace) -> None:
             raise TrainingError("--from: sets have no weights of their detector to begin with")
         start = options.base / embedded.WEIGHTS_FILE
         packed.read(start)  # What is wrong with it is better said before several processes begin.
-        recipe = dataclasses.replace(recipe, start=str(start))
+        recipe = dataclasses.replace(recipe, start=str(start), keep_body=options.keep_body)
     elif options.hold_from is not None:
         raise TrainingError("--hold-from: only a run with --from holds its normalisations")
+    elif options.keep_body:
+        raise TrainingError("--keep-body: only a run with --from has a body to keep")
     if options.plain is not None and options.network != "regressor":
         raise TrainingError("--plain: only the regressor learns from crops")
     share = _FURTHER_SHARE if options.base else 1.0

@@ -262,9 +262,10 @@ def _work(kind: type[Training], rig_path: str, seed: int, recipe: Recipe, out: A
 
 def optimizers_of(net: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """AdamW for vectors, heads and what sees the pixels, Muon for the convolutions behind it."""
-    weights = [weight for weight in net.parameters() if weight.ndim == 4 and weight.shape[1] > 3]
+    learning = [weight for weight in net.parameters() if weight.requires_grad]
+    weights = [weight for weight in learning if weight.ndim == 4 and weight.shape[1] > 3]
     taken = {id(weight) for weight in weights}
-    others = [weight for weight in net.parameters() if id(weight) not in taken]
+    others = [weight for weight in learning if id(weight) not in taken]
     adam = torch.optim.AdamW(others, recipe.rate, weight_decay=1e-3, foreach=True)
     return [adam, Muon(weights, recipe.muon_rate)] if weights else [adam]
 

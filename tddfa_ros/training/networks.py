@@ -15,7 +15,7 @@ PIXEL_MIDDLE, PIXEL_DEVIATION = 127.5, 64.0
 """Of byte values, as the detector takes them."""
 CROP_PIXEL_MIDDLE = 128.0
 """Of the regressor's: a byte less this is an integer of 8 bits."""
-LOOKS = 2
+LOOKS = 3
 HEAD_PLACES = 4 * 4
 """Of the last map."""
 READ_LAYERS = (2, 4, 6)

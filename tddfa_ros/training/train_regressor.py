@@ -17,7 +17,7 @@ from tddfa_ros.training.decoding import PointModel, decode
 from tddfa_ros.training.fitting import FitLoss, Loss
 from tddfa_ros.training.loop import Training
 from tddfa_ros.training.mirror import Mirror
-from tddfa_ros.training.networks import RegressorNet
+from tddfa_ros.training.networks import LOOKS, RegressorNet
 from tddfa_ros.training.precision import mixed
 from tddfa_ros.training.recipe import HELD_OUT_SEED, Recipe
 from tddfa_ros.training.retake import retake
@@ -27,7 +27,7 @@ from tddfa_ros.training.sight import spread_points
 EXPRESSIONS = len(expressions.REGRESSED)
 POSE_WEIGHT = 0.5
 """Of the points' distance with the true coefficients."""
-STAGE_WEIGHTS = (0.3, 0.5, 0.5, 0.5, 1.0)
+STAGE_WEIGHTS = (0.3, *[0.5] * LOOKS, 0.5, 1.0)
 """Of the losses of the stages of :meth:`networks.RegressorNet.stages`."""
 STABILITY_WEIGHT, CLIP_SHARE = 1.5, 0.125
 """Of the stability loss, and of the crops that become clips of two images for it."""
@@ -46,7 +46,11 @@ class RegressorTraining(Training):
 
     def make_net(self) -> torch.nn.Module:
         """The network at its start."""
-        return RegressorNet(self._rig, EXPRESSIONS)
+        net = RegressorNet(self._rig, EXPRESSIONS)
+        if self.recipe.keep_body:
+            for part in (net.body, net.sides):
+                part.requires_grad_(False)
+        return net
 
     def prepare(self) -> None:
         """Load the face model at the points and make the held-out crops."""

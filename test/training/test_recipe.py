@@ -76,6 +76,26 @@ def test_a_few_seconds_train_export_and_resume(rig_path, tmp_path):
 
 
 @pytest.mark.timeout(300)
+def test_what_reads_the_maps_learns_while_the_body_stays(rig_path, open_regressor, tmp_path):
+    begun = {name: value.clone() for name, value in open_regressor().state_dict().items()}
+    weights = tmp_path / embedded.WEIGHTS_FILE
+    weights.write_bytes(packed.pack(begun, 9))
+    recipe = Recipe(
+        examples=64, workers=0, batch=16, replay=128, pool=70, held_out=8, start=str(weights),
+        keep_body=True, warm_up=1,
+    )  # fmt: skip
+    run = train_regressor.RegressorTraining(rig_path, tmp_path / "run", recipe)
+    begun = {name: value.clone() for name, value in run.net.state_dict().items()}
+    run.run()
+    kept = {name for name, value in run.net.state_dict().items() if torch.equal(value, begun[name])}
+    learning = {name for name, _ in run.net.named_parameters()} - kept
+    assert {name.partition(".")[0] for name in learning} == {"head", "looks", "close_ups"}
+    assert all(name in kept for name in begun if name.startswith(("body.", "sides.")))
+    for part in ("head.weight", "looks.0.mix.weight", "looks.2.change.weight"):
+        assert part in learning
+
+
+@pytest.mark.timeout(300)
 def test_the_command_trains_in_two_processes(rig_path, tmp_path):
     command = [sys.executable, "-m", "tddfa_ros.training", "train", "regressor"]
     command += ["--rig", rig_path, "--run", tmp_path, "--recipe", "small"]
@@ -116,6 +136,8 @@ def test_training_on_begins_with_a_set_and_its_rig_at_a_twentieth_of_the_rates(
     options = "--rates 0.1 --plain 0.3 --batch 128 --hold-from 0.5 --device cuda --workers 15"
     assert main([*command, "--from", str(tmp_path), *options.split()]) == 0
     on_gpu = asked.pop()[-1]
+    assert main([*command, "--from", str(tmp_path), "--keep-body"]) == 0
+    assert asked.pop()[-1].keep_body and not on_gpu.keep_body
     assert on_gpu.rate == pytest.approx(anew.rate / 10)
     assert (on_gpu.plain, on_gpu.batch, on_gpu.hold_from) == (0.3, 128, 0.5)
     assert (on_gpu.device, on_gpu.processes, on_gpu.workers) == ("cuda", 1, 15)
@@ -128,6 +150,8 @@ def test_training_on_begins_with_a_set_and_its_rig_at_a_twentieth_of_the_rates(
         ("--reuse 0", "reuse is 0.0"),
         ("--hold-from 0.5", "--hold-from: only a run with --from"),
         (f"--from {tmp_path} --hold-from 2", "hold_from is 2.0"),
+        ("--keep-body", "--keep-body: only a run with --from"),
+        (f"--from {tmp_path} --keep-body --hold-from 0.5", "without --hold-from"),
     ):
         assert main([*command, *wrong.split()]) == 1
         assert told in capsys.readouterr().err
