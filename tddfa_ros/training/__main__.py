@@ -115,8 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     train.add_argument(
         "--keep-body",
         action="store_true",
-        help="of the regressor that --from names: only what reads its maps learns, in a third of "
-        "the time",
+        help="of the regressor that --from names: only what reads its maps learns, twice as fast",
     )
     train.add_argument("--seed", type=int)
 

@@ -33,7 +33,7 @@ class Recipe:
     hold_from : share of the run, of one that begins with given weights, after which its
         normalisations stay as they are, see :func:`loop.keep_statistics`
     keep_body : whether the regressor's maps stay as they are in a run that begins with given
-        weights: what reads them learns from three times as many crops in a minute
+        weights: what reads them learns from about twice as many crops in a minute
     plain : share of the regressor's crops that are neither hidden nor degraded
     replay : examples kept, where the network is: 47 kB a crop, 230 kB a scene
     reuse : most times that an example is used, on average
