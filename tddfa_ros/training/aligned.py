@@ -73,8 +73,8 @@ class MapPlaces:
 class Reader(nn.Module):
     """Bilinear values of several maps at points of the crop; of the nearest place outside of a map.
 
-    All maps are one table and are read together: at the pace of a camera each operator costs a
-    microsecond or two, however little it computes.
+    All maps are one table and are read together; :class:`camera_regressor.TableReader` does the
+    same in the exported network.
 
     Parameters
     ----------
@@ -100,27 +100,11 @@ class Reader(nn.Module):
             "step": torch.stack([one, size], dim=-1),
             # Of the four places around a point: where, and what shares of 0 leave of each.
             "corners": corners[:, None, None],
-            "corner_x": torch.tensor([1.0, 0, 1, 0]),
-            "corner_y": torch.tensor([1.0, 1, 0, 0]),
+            "corner_x": torch.tensor([1.0, 0, 1, 0]).reshape(4, 1, 1, 1),
+            "corner_y": torch.tensor([1.0, 1, 0, 0]).reshape(4, 1, 1, 1),
         }
         for name, value in constants.items():
             self.register_buffer(name, value, persistent=False)
-
-    def starts(self, count: int | torch.Tensor) -> torch.Tensor:
-        """(4, b, 1, maps): rows of the table around the first place of each map, of each crop."""
-        crops = torch.arange(count, device=self.step.device, dtype=torch.float32)
-        return (crops * self.total)[:, None, None] + self.corners
-
-    def places(
-        self, points: torch.Tensor, starts: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rows of the table (4, b, p, maps) around points (b, p, 1, 2); their weights (..., 1)."""
-        at = torch.minimum(torch.relu(points * self.scale + self.offset), self.last)
-        low = at.floor()
-        x, y = (at - low).split(1, dim=-1)
-        corner_x, corner_y = (of.reshape(4, 1, 1, 1, 1) for of in (self.corner_x, self.corner_y))
-        weights = (corner_x - x).abs() * (corner_y - y).abs()
-        return ((low * self.step).sum(dim=-1) + starts).long(), weights
 
     def forward(self, table: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
         """Read all maps.
@@ -134,7 +118,12 @@ class Reader(nn.Module):
         -------
         (b, p, maps, c)
         """
-        rows, weights = self.places(points[:, :, None], self.starts(len(points)))
+        at = torch.minimum(torch.relu(points[:, :, None] * self.scale + self.offset), self.last)
+        low = at.floor()
+        x, y = (at - low).unbind(dim=-1)
+        weights = (self.corner_x - x).abs() * (self.corner_y - y).abs()
+        crops = torch.arange(len(points), device=points.device) * self.total
+        rows = ((low * self.step).sum(dim=-1) + self.corners).long() + crops[:, None, None]
         summed = functional.embedding_bag(
             rows.flatten(1).T.contiguous(),
             table.flatten(0, 1),

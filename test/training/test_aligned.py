@@ -11,6 +11,7 @@ from tddfa_ros.training import aligned, decoding  # noqa: E402
 from tddfa_ros.training.crops import CROP  # noqa: E402
 from tddfa_ros.training.landmarks import MIRROR_68  # noqa: E402
 from tddfa_ros.training.networks import (  # noqa: E402
+    LOOKS,
     READ_LAYERS,
     READ_PLACES,
     RegressorNet,
@@ -93,9 +94,9 @@ def test_points_are_symmetric_and_begin_with_the_landmarks(rig):
 def test_a_new_look_changes_nothing(rig):
     net = RegressorNet(rig, EXPRESSIONS)
     crops = torch.randint(0, 256, (4, CROP, CROP, 3), dtype=torch.uint8)
-    first, *others = net.stages(crops)
-    assert len(others) == 4
-    for stage in (*others[:2], others[3]):
+    first, *looks, _, with_close_up = net.stages(crops)
+    assert len(looks) == LOOKS
+    for stage in (*looks, with_close_up):
         assert torch.equal(stage, first)
 
 
