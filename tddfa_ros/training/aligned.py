@@ -8,7 +8,7 @@ and shape regression with pyramidal mesh alignment feedback loop", 2021.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,41 +70,85 @@ class MapPlaces:
     first: float
 
 
-class Reader(nn.Module):
-    """Bilinear values of several maps at points of the crop; of the nearest place outside of a map.
+class Corners(nn.Module):
+    """The four places around a point, of maps that stand in a table row by row.
 
-    All maps are one table and are read together; :class:`camera_regressor.TableReader` does the
-    same in the exported network.
+    Coordinates come before points, which are quicker to compute with so.
 
     Parameters
     ----------
-    maps : in the order of the table
+    last : largest coordinate of each point, broadcast over (2, ...)
+    steps : (2, ...) rows of the table from one place to the next, to the right and down
+    first : (...) row of the table where each point's map begins
+    """
+
+    def __init__(self, last: torch.Tensor, steps: torch.Tensor, first: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("first", first, persistent=False)
+        right, down = steps
+        self.register_buffer("last", last, persistent=False)
+        self.register_buffer("steps", steps, persistent=False)
+        offsets = torch.stack([0 * right, right, down, right + down])
+        self.register_buffer("corners", (offsets + first)[:, None].long(), persistent=False)
+        # What |corner - part| leaves of each coordinate is the corner's share.
+        away = torch.tensor([[1.0, 1], [0, 1], [1, 0], [0, 0]])
+        self.register_buffer("away", away, persistent=False)
+
+    def forward(self, at: torch.Tensor, starts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows of the table and weights, (4, b, ...) each, of points (b, 2, ...), x first.
+
+        `starts` are :meth:`starts` of the crops.
+        """
+        at = torch.minimum(torch.relu(at), self.last)
+        low = at.floor()
+        away = self.away.reshape(4, 1, 2, *[1] * (at.ndim - 2))
+        shares = (away - (at - low)).abs()
+        weights = shares[:, :, 0] * shares[:, :, 1]
+        return (low * self.steps).sum(dim=1).long() + starts, weights
+
+    def starts(self, numbers: torch.Tensor, places: int) -> torch.Tensor:
+        """(4, b, ...): rows around the first place of each map.
+
+        Parameters
+        ----------
+        numbers : (b,) int64, of the crops, from 0
+        places : rows of the table that a crop has
+        """
+        first = (numbers * places).reshape(-1, *[1] * (self.corners.ndim - 2))
+        return self.corners + first
+
+    def spread(self, points: int) -> Corners:
+        """The same for so many points, with constants that are not broadcast over them."""
+        first = self.first.expand(points, -1)
+        return Corners(self.last.expand_as(first), self.steps.expand(2, *first.shape), first)
+
+
+class Reader(nn.Module):
+    """Bilinear values of several maps at points of the crop; of the nearest place outside of a map.
+
+    All maps are one table and are read together.
+
+    Parameters
+    ----------
+    maps : in the order of the table; all begin at the same pixel
+
+    Attributes
+    ----------
+    first : that pixel
+    total : places of all maps
     """
 
     def __init__(self, maps: Sequence[MapPlaces]) -> None:
         super().__init__()
-
-        def each(values: Iterable[float]) -> torch.Tensor:
-            return torch.tensor(list(values), dtype=torch.float32)
-
-        size = each(of.size for of in maps)
-        one = torch.ones_like(size)
-        starts = torch.cat([torch.zeros(1), (size**2).cumsum(0)])
-        self.total = int(starts[-1])
-        corners = torch.stack([0 * one, one, size, size + 1]) + starts[:-1]
-        constants = {
-            "scale": each(1 / of.stride for of in maps)[:, None],
-            "offset": each(-of.first / of.stride for of in maps)[:, None],
-            # Just short of the last place, so that the next one is always there.
-            "last": size[:, None] - 1.001,
-            "step": torch.stack([one, size], dim=-1),
-            # Of the four places around a point: where, and what shares of 0 leave of each.
-            "corners": corners[:, None, None],
-            "corner_x": torch.tensor([1.0, 0, 1, 0]).reshape(4, 1, 1, 1),
-            "corner_y": torch.tensor([1.0, 1, 0, 0]).reshape(4, 1, 1, 1),
-        }
-        for name, value in constants.items():
-            self.register_buffer(name, value, persistent=False)
+        (self.first,) = {of.first for of in maps}
+        size = torch.tensor([[float(of.size) for of in maps]])
+        areas = size**2
+        self.total = int(areas.sum())
+        scale = torch.tensor([[1 / of.stride for of in maps]])
+        self.register_buffer("scale", scale, persistent=False)
+        # Just short of the last place, so that the next one is always there.
+        last, steps = size - 1.001, torch.stack([torch.ones_like(size), size])
+        self.corners = Corners(last, steps, areas.cumsum(dim=1) - areas)
 
     def forward(self, table: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
         """Read all maps.
@@ -118,12 +162,9 @@ class Reader(nn.Module):
         -------
         (b, p, maps, c)
         """
-        at = torch.minimum(torch.relu(points[:, :, None] * self.scale + self.offset), self.last)
-        low = at.floor()
-        x, y = (at - low).unbind(dim=-1)
-        weights = (self.corner_x - x).abs() * (self.corner_y - y).abs()
-        crops = torch.arange(len(points), device=points.device) * self.total
-        rows = ((low * self.step).sum(dim=-1) + self.corners).long() + crops[:, None, None]
+        at = (points.transpose(1, 2)[..., None] - self.first) * self.scale
+        numbers = torch.arange(len(points), device=points.device)
+        rows, weights = self.corners(at, self.corners.starts(numbers, self.total))
         summed = functional.embedding_bag(
             rows.flatten(1).T.contiguous(),
             table.flatten(0, 1),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from tddfa_ros.training import integer_graph, quantise
-from tddfa_ros.training.aligned import READ_CHANNELS, Look, MapPlaces
+from tddfa_ros.training.aligned import READ_CHANNELS, Corners, Look, Reader
 from tddfa_ros.training.close_up import EYES, SIDE, CloseUp
 from tddfa_ros.training.crops import CROP
 from tddfa_ros.training.decoding import LOG_SCALE_LIMIT, POSE_OUTPUTS, USUAL_SCALE, PointModel
@@ -19,7 +18,6 @@ from tddfa_ros.training.networks import (
     CROP_PIXEL_MIDDLE,
     PIXEL_DEVIATION,
     READ_LAYERS,
-    READ_PLACES,
     RegressorNet,
     narrowed,
     table_of,
@@ -45,12 +43,12 @@ class CameraRegressor(nn.Module):
         self.quantised = quantise.is_quantised(net)
         self.body, self.sides = (integer_graph.folded(part) for part in (net.body, net.sides))
         self.head = _linear(net.head.quantised_weights()[0], net.head.bias)
-        self.table_reader = TableReader(READ_PLACES, len(net.read_points.mean))
+        self.table_reader = TableReader(net.reader, len(net.read_points.mean))
         with torch.no_grad():
             self.body[0].weight /= PIXEL_DEVIATION
             self.looks = nn.ModuleList(FoldedLook(look) for look in net.looks)
             self.close_ups = nn.ModuleList(FoldedCloseUp(close) for close in net.close_ups)
-        self.read_points = PlacedPoints(net.read_points, READ_PLACES[0].first)
+        self.read_points = PlacedPoints(net.read_points, net.reader.first)
         self.patch_points = PlacedPoints(net.patch_points, 0.0)
         # Products of the first two rows whose differences are the third, the cross product.
         self.register_buffer("left", torch.tensor([1, 2, 0, 2, 0, 1]))
@@ -154,50 +152,6 @@ class PlacedPoints(nn.Module):
         return camera @ face + centre
 
 
-class Corners(nn.Module):
-    """The four places around a point, of maps that stand in a table row by row.
-
-    Parameters
-    ----------
-    last : largest coordinate of each point, broadcast over (2, ...)
-    steps : (2, ...) rows of the table from one place to the next, to the right and down
-    first : (...) row of the table where each point's map begins
-    """
-
-    def __init__(self, last: torch.Tensor, steps: torch.Tensor, first: torch.Tensor) -> None:
-        super().__init__()
-        right, down = steps
-        self.register_buffer("last", last)
-        self.register_buffer("steps", steps)
-        offsets = torch.stack([0 * right, right, down, right + down])
-        self.register_buffer("corners", (offsets + first)[:, None].long())
-        # What |corner - part| leaves of each coordinate is the corner's share.
-        away = torch.tensor([[1.0, 1], [0, 1], [1, 0], [0, 0]])
-        self.register_buffer("away", away.reshape(4, 1, 2, *[1] * first.ndim))
-
-    def forward(self, at: torch.Tensor, starts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rows of the table and weights, (4, b, ...) each, of points (b, 2, ...), x first.
-
-        `starts` are :meth:`starts` of the crops.
-        """
-        at = torch.minimum(torch.relu(at), self.last)
-        low = at.floor()
-        shares = (self.away - (at - low)).abs()
-        weights = shares[:, :, 0] * shares[:, :, 1]
-        return (low * self.steps).sum(dim=1).long() + starts, weights
-
-    def starts(self, numbers: torch.Tensor, places: int) -> torch.Tensor:
-        """(4, b, ...): rows around the first place of each map.
-
-        Parameters
-        ----------
-        numbers : (b,) int64, of the crops, from 0
-        places : rows of the table that a crop has
-        """
-        first = (numbers * places).reshape(-1, *[1] * (self.corners.ndim - 2))
-        return self.corners + first
-
-
 def _read(
     table: torch.Tensor, channels: int, rows: torch.Tensor, weights: torch.Tensor
 ) -> torch.Tensor:
@@ -210,23 +164,14 @@ def _read(
 class TableReader(nn.Module):
     """As :class:`aligned.Reader`, of points (b, 2, p) that begin to count where its maps do."""
 
-    def __init__(self, maps: Sequence[MapPlaces], points: int) -> None:
+    def __init__(self, reader: Reader, points: int) -> None:
         super().__init__()
-        assert len({of.first for of in maps}) == 1
-        size = torch.tensor([float(of.size) for of in maps]).expand(points, -1)
-        areas = size[0] ** 2
-        self.places = int(areas.sum())
-        self.register_buffer("scale", torch.tensor([[1 / of.stride for of in maps]]))
-        # Just short of the last place, so that the next one is always there.
-        self.corners = Corners(
-            size - 1.001,
-            torch.stack([torch.ones_like(size), size]),
-            (areas.cumsum(0) - areas).expand(points, -1),
-        )
+        self.scale, self.total = reader.scale, reader.total
+        self.corners = reader.corners.spread(points)
 
     def starts(self, numbers: torch.Tensor) -> torch.Tensor:
-        """What is the same for all looks at these crops, see :meth:`Corners.starts`."""
-        return self.corners.starts(numbers, self.places)
+        """What is the same for all looks at these crops, see :meth:`aligned.Corners.starts`."""
+        return self.corners.starts(numbers, self.total)
 
     def forward(self, table: torch.Tensor, at: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
         """(1, b * p * maps * channels) from a table of all crops."""
@@ -296,7 +241,7 @@ class FoldedCloseUp(nn.Module):
     ) -> torch.Tensor:
         """What to add to the coefficients, of bytes (b, CROP, CROP, 3) and the fit so far.
 
-        `numbers` of the crops: see :meth:`Corners.starts`.
+        `numbers` of the crops: see :meth:`aligned.Corners.starts`.
         """
         up = rows[:, 1::3]
         # Of a face that looks exactly up nothing is left, and nothing is turned.
@@ -307,6 +252,7 @@ class FoldedCloseUp(nn.Module):
         places = self.corners(placed @ self.offsets, starts)
         patches = _read(crops.reshape(-1, 3), 3, *places) - CROP_PIXEL_MIDDLE
         patches = patches.reshape(-1, SIDE, SIDE, 3).permute(0, 3, 1, 2)
+        # By Flatten: behind a Reshape the next layer would be one of rounded weights.
         seen = self.body(self.rounded(patches)).flatten(1)
         known = (known @ self.both).reshape(-1, len(self.both))
         hidden = torch.relu(self.hidden(seen) + known[:, :POSE_OUTPUTS] @ self.pose)

@@ -101,7 +101,8 @@ class QuantisedLinear(nn.Linear):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """As a plain layer does."""
-        return nn.functional.linear(x, torch.cat(self.quantised_weights(), dim=1), self.bias)
+        weight = torch.cat(self.quantised_weights(), dim=1) if self.quantised else self.weight
+        return nn.functional.linear(x, weight, self.bias)
 
     def quantised_weights(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The weights to compute with: (out, in) of the rounded inputs, and of the exact ones."""
