@@ -122,7 +122,8 @@ class PipelineConfig(CheckedConfig):
     )
     confidence_threshold: float = option(
         0.5,
-        "A track below this regressor confidence is lost; no effect if the model set has none.",
+        "A track below this regressor confidence is lost; a face begins from nine times its odds "
+        "on, 0.9 for 0.5. No effect if the model set has none.",
         minimum=0.0,
         maximum=1.0,
         runtime=True,

@@ -42,13 +42,14 @@ class Observation:
         return float(away.mean() / max(np.sqrt(np.prod(sides)), 1.0))
 
 
-@dataclass
+@dataclass(eq=False)
 class Track:
-    """A face that is followed; :class:`Tracker` alone changes it.
+    """A face that is followed; :class:`Tracker` alone changes it. Equal to itself alone.
 
     Attributes
     ----------
-    first_stamp_ns, stamp_ns : when it was first and last seen
+    first_frame, frame : the tracker's count of frames when it was first and last seen
+    first_stamp_ns, stamp_ns : when that was
     box_in_bounds : (4,) float32, the detector's box in units of the bounds' sides from their centre
     motion : as followed last
     sure_motion : when a search last found it; what has been followed since may have drifted away
@@ -56,11 +57,12 @@ class Track:
     expected : of a lost face, the motions that may lead to where it comes back
     searches_without_face : searches in a row that did not find it
     found_again : whether a search has found it since the one that it began with
-    detected : whether a detector found it in this very frame
+    begins : whether it begins in this very frame, or comes back
     """
 
     id: str
-    age_frames: int
+    first_frame: int
+    frame: int
     first_stamp_ns: int
     stamp_ns: int
     score: float
@@ -70,9 +72,14 @@ class Track:
     sure_motion: Motion
     searches_without_face: int = 0
     found_again: bool = False
-    detected: bool = True
+    begins: bool = True
     course: deque[Motion] = field(default_factory=deque)
     expected: tuple[Motion, ...] = ()
+
+    @property
+    def age_frames(self) -> int:
+        """Frames since it was first seen, those while it was lost too; 0 in the first."""
+        return self.frame - self.first_frame
 
     @property
     def box_xyxy(self) -> np.ndarray:
@@ -84,13 +91,13 @@ class Track:
         centre, sides = centre_and_sides(motion.bounds_xyxy)
         return (np.tile(centre, 2) + self.box_in_bounds * np.tile(sides, 2)).astype(np.float32)
 
-    def follow(self, seen: Observation, bounds_xyxy: np.ndarray, stamp_ns: int) -> None:
+    def follow(self, seen: Observation, bounds_xyxy: np.ndarray, frame: int, stamp_ns: int) -> None:
         """Take up one more image."""
         self.motion = self.motion.continued(bounds_xyxy, stamp_ns)
         self.observation = seen
         self.stamp_ns = stamp_ns
-        self.age_frames += 1
-        self.detected = False
+        self.frame = frame
+        self.begins = False
         self.course.append(self.motion)
         while len(self.course) > 1 and stamp_ns - self.course[1].stamp_ns >= COURSE_S * 1e9:
             self.course.popleft()
@@ -98,15 +105,8 @@ class Track:
     def exchange_names(self, other: Track) -> None:
         """Have each be the face that the other one was taken for."""
         self.id, other.id = other.id, self.id
-        self.age_frames, other.age_frames = other.age_frames, self.age_frames
+        self.first_frame, other.first_frame = other.first_frame, self.first_frame
         self.first_stamp_ns, other.first_stamp_ns = other.first_stamp_ns, self.first_stamp_ns
-
-    def motion_at(self, box_xyxy: np.ndarray) -> Motion:
-        """Return the motion that had this box, a few images ago, or an even older one."""
-        for motion in reversed(self.course):
-            if np.array_equal(self.box_at(motion), box_xyxy):
-                return motion
-        return self.course[0] if self.course else self.motion
 
     def strayed(self, bounds_xyxy: np.ndarray, stamp_ns: int) -> float:
         """Return how far those bounds are from where its course leads by then, in face sizes.
@@ -115,3 +115,9 @@ class Track:
         """
         centre = centre_and_sides(bounds_xyxy)[0]
         return min(motion.distance(centre, stamp_ns) for motion in self.course)
+
+
+def box_in_bounds(box_xyxy: np.ndarray, bounds_xyxy: np.ndarray) -> np.ndarray:
+    """(4,): a box from the bounds' centre in units of their sides, see :meth:`Track.box_at`."""
+    centre, sides = centre_and_sides(bounds_xyxy)
+    return (box_xyxy - np.tile(centre, 2)) / np.tile(sides, 2)

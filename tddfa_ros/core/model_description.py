@@ -66,7 +66,8 @@ class RegressorSpec:
     still_passes : further fits, each from the landmarks before, of the faces of a still picture
     still_roi_spread : share by which further regions of a still's faces are smaller and larger, for
         the mean of their fits; 0 for none
-    minimum_roi_area_px : square pixels; a track whose region is smaller is searched anew
+    minimum_roi_area_px : square pixels; while a face with a smaller region is followed, searches
+        follow one another
     has_confidence : whether the network also gives a confidence
     """
 

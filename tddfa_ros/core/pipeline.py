@@ -13,7 +13,7 @@ from tddfa_ros.core.hold import ShapeHold
 from tddfa_ros.core.image import require_bgr_image
 from tddfa_ros.core.model_set import ModelSet
 from tddfa_ros.core.morphable import MorphableModel
-from tddfa_ros.core.motion import bounds_of
+from tddfa_ros.core.motion import Motion, bounds_of
 from tddfa_ros.core.networks import Fits, Networks
 from tddfa_ros.core.pose import head_pose
 from tddfa_ros.core.search import BackgroundSearch, SearchResult
@@ -39,6 +39,7 @@ class FacePipeline:
     model_set : networks and face model
     config : settings; those marked as run-time ones may change by :meth:`configure`
     networks : computes detections and fits; None loads those of the model set
+    ids_given : :attr:`ids_given` of the run's pipeline before, so that none is given twice
 
     Notes
     -----
@@ -47,13 +48,18 @@ class FacePipeline:
     """
 
     def __init__(
-        self, model_set: ModelSet, config: PipelineConfig, networks: Networks | None = None
+        self,
+        model_set: ModelSet,
+        config: PipelineConfig,
+        networks: Networks | None = None,
+        *,
+        ids_given: int = 0,
     ) -> None:
         self.model_set = model_set
         self.model = MorphableModel(model_set.face_model)
         self._networks = networks or Networks(model_set, config)
         self._search = BackgroundSearch(self._detect_faintly)
-        self._tracker = Tracker(config)
+        self._tracker = Tracker(config, ids_given)
         self._frame_index = 0
         self._searched_ns: int | None = None
         self._smoothed_hw = (0, 0)
@@ -85,9 +91,7 @@ class FacePipeline:
         # Follow every known face from its landmarks in the image before, all in one batch.
         with watch("follow"):
             rois = [self._roi_from_landmarks(t.observation.landmarks) for t in tracker.active]
-            least = self.model_set.regressor.minimum_roi_area_px
-            fits = self._fit(image, rois, least_area_px=least)
-            tracker.update(fits, now_ns, image_hw)
+            tracker.update(self._fit(image, rois), now_ns, image_hw)
         # Search at once while nobody is followed; else take up what was searched in between.
         with watch("detect"):
             at_once = not tracker.active or self._config.detection_interval_s == 0
@@ -103,7 +107,7 @@ class FacePipeline:
         # Now and then look for further faces, beside the images that follow.
         with watch("detect"):
             if not (at_once or self._search.running) and self._search_due(now_ns):
-                self._search.start(image, self._frame_index, self._boxes_by_id())
+                self._search.start(image, self._frame_index, self._followed())
                 self._searched_ns = now_ns
         # Hold shapes that were watched long enough, and describe each face.
         with watch("describe"):
@@ -209,6 +213,11 @@ class FacePipeline:
         self._search.close()
 
     @property
+    def ids_given(self) -> int:
+        """How many ids faces have been given."""
+        return self._tracker.ids_given
+
+    @property
     def _threshold(self) -> float:
         return self._config.detection_threshold or self.model_set.detector.score_threshold
 
@@ -239,7 +248,6 @@ class FacePipeline:
         image: np.ndarray,
         rois: Sequence[np.ndarray],
         *,
-        least_area_px: float = 0.0,
         still: bool = False,
     ) -> list[Observation | None]:
         if not rois:
@@ -254,10 +262,8 @@ class FacePipeline:
             fit_still(regress, stack, self.model_set.regressor) if still else regress(stack)
         )
         return [
-            None
-            if params is None or np.prod(roi[2:] - roi[:2]) < least_area_px
-            else self._observe(image, params, float(confidence))
-            for params, confidence, roi in zip(fits, confidences, rois, strict=True)
+            None if params is None else self._observe(image, params, float(confidence))
+            for params, confidence in zip(fits, confidences, strict=True)
         ]
 
     def _fit_again(
@@ -276,20 +282,24 @@ class FacePipeline:
         look = self._networks.look(image, self._frame_index, bounds_of(landmarks))
         return Observation(params, landmarks, confidence, look)
 
-    def _boxes_by_id(self) -> dict[str, np.ndarray]:
-        return {track.id: track.box_xyxy for track in self._tracker.active}
+    def _followed(self) -> dict[Track, Motion]:
+        return {track: track.motion for track in self._tracker.active}
 
     def _search_due(self, now_ns: int) -> bool:
         tracker = self._tracker
         if self._searched_ns is None or tracker.awaits_return:
             return True
-        if any(track.searches_without_face for track in tracker.active):
+        if any(track.searches_without_face or self._is_small(track) for track in tracker.active):
             return True
         return now_ns - self._searched_ns >= self._config.detection_interval_s * 1e9
 
+    def _is_small(self, track: Track) -> bool:
+        roi = self._roi_from_landmarks(track.observation.landmarks)
+        return bool(np.prod(roi[2:] - roi[:2]) < self.model_set.regressor.minimum_roi_area_px)
+
     def _search_now(self, image: np.ndarray, now_ns: int) -> SearchResult:
         self._searched_ns = now_ns
-        return self._search.now(image, self._frame_index, self._boxes_by_id())
+        return self._search.now(image, self._frame_index, self._followed())
 
     def _forget_searches(self) -> None:
         self._search.cancel()
@@ -302,7 +312,7 @@ class FacePipeline:
         """
         image_hw = (image.shape[0], image.shape[1])
         detections = found.detections
-        new = self._tracker.confirm(detections, self._threshold, found.boxes_by_id)
+        new = self._tracker.confirm(detections, self._threshold, found.followed)
         first = self._fit(image, [self._roi_from_box(detections.boxes_xyxy[i]) for i in new])
         seen = [
             (index, fit)
@@ -327,7 +337,7 @@ class FacePipeline:
         held = params is not seen.params
         return Face(
             id=track.id,
-            state=TrackState.DETECTED if track.detected else TrackState.TRACKED,
+            state=TrackState.DETECTED if track.begins else TrackState.TRACKED,
             age_frames=track.age_frames,
             score=track.score,
             confidence=seen.confidence,

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tddfa_ros.core.followed import Track
+from tddfa_ros.core.motion import Motion
 from tddfa_ros.core.types import Detections
 
 LAG_FRAMES = 3
@@ -26,11 +28,11 @@ class SearchResult:
     Attributes
     ----------
     detections : faces in that frame
-    boxes_by_id : (4,) float32 xyxy boxes, pixels, of the faces followed there
+    followed : the faces followed there, and the motion of each
     """
 
     detections: Detections
-    boxes_by_id: dict[str, np.ndarray]
+    followed: dict[Track, Motion]
 
 
 class BackgroundSearch:
@@ -44,7 +46,7 @@ class BackgroundSearch:
     def __init__(self, detect: Callable[[np.ndarray, int], Detections]) -> None:
         self._detect = detect
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="face_search")
-        self._pending: tuple[int, Future[Detections], dict[str, np.ndarray]] | None = None
+        self._pending: tuple[int, Future[Detections], dict[Track, Motion]] | None = None
 
     @property
     def running(self) -> bool:
@@ -52,27 +54,25 @@ class BackgroundSearch:
         return self._pending is not None
 
     def now(
-        self, image_bgr: np.ndarray, frame_index: int, boxes_by_id: dict[str, np.ndarray]
+        self, image_bgr: np.ndarray, frame_index: int, followed: dict[Track, Motion]
     ) -> SearchResult:
         """Search this image and wait; a search still running is dropped."""
         self.cancel()
-        return SearchResult(self._detect(image_bgr, frame_index), boxes_by_id)
+        return SearchResult(self._detect(image_bgr, frame_index), followed)
 
-    def start(
-        self, image_bgr: np.ndarray, frame_index: int, boxes_by_id: dict[str, np.ndarray]
-    ) -> None:
+    def start(self, image_bgr: np.ndarray, frame_index: int, followed: dict[Track, Motion]) -> None:
         """Search a copy of this image in the background (the caller may reuse its buffer)."""
         self.cancel()
         future = self._executor.submit(self._detect, image_bgr.copy(), frame_index)
-        self._pending = (frame_index + LAG_FRAMES, future, boxes_by_id)
+        self._pending = (frame_index + LAG_FRAMES, future, followed)
 
     def collect(self, frame_index: int) -> SearchResult | None:
         """Return the result of the running search if it is due at this frame, else None."""
         if self._pending is None or frame_index < self._pending[0]:
             return None
-        _, future, boxes_by_id = self._pending
+        _, future, followed = self._pending
         self._pending = None
-        return SearchResult(future.result(), boxes_by_id)
+        return SearchResult(future.result(), followed)
 
     def cancel(self) -> None:
         """Drop the running search, if any."""

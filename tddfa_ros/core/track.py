@@ -17,12 +17,11 @@ import numpy as np
 
 from tddfa_ros.core.appearance import Appearances
 from tddfa_ros.core.config import PipelineConfig
-from tddfa_ros.core.followed import Observation, Track
+from tddfa_ros.core.followed import Observation, Track, box_in_bounds
 from tddfa_ros.core.motion import (
     SIZE_JUMP,
     Motion,
     bounds_of,
-    centre_and_sides,
     iou,
     reunion_cost,
 )
@@ -40,8 +39,9 @@ DUPLICATE_IOU = 0.45
 SURE_S = 1.0
 # What is too faint for a new face and differs so much from a lost one is not that one.
 UNLIKE = 0.15
-# A face that begins must be so many times as sure as one that goes on, if the regressor can tell.
-NEW_CONFIDENCE_FACTOR = 1.8
+# The odds that what begins is a face, if the regressor can tell, must be so many times those at
+# which a face that is followed goes on.
+NEW_FACE_ODDS = 9.0
 # Least share of the landmarks that lies in the image.
 LANDMARKS_INSIDE = 0.25
 # A stamp that lies farther behind the last one is no late message: a bag starts over.
@@ -56,18 +56,21 @@ class Tracker:
     Parameters
     ----------
     config : thresholds; :meth:`configure` changes them later
+    ids_given : ids that are not given again: those of an earlier tracker of the same run
 
     Attributes
     ----------
+    ids_given : with those of this one
     now_ns : time of the present frame, by stamps; does not go back when one comes late
     """
 
-    def __init__(self, config: PipelineConfig) -> None:
+    def __init__(self, config: PipelineConfig, ids_given: int = 0) -> None:
         self.active: list[Track] = []
+        self.ids_given = ids_given
         self.now_ns = 0
+        self._frame = 0
         self._lost: list[Track] = []
         self._appearances = Appearances()
-        self._ids_given = 0
         self._before: tuple[int, tuple[int, int]] | None = None
         self.configure(config)
 
@@ -103,6 +106,7 @@ class Tracker:
         and by an image of another shape. If only the resolution changes, faces are scaled with it.
         A stamp that is a little before the last one (a message that comes late) takes no time.
         """
+        self._frame += 1
         before_ns, before_hw = self._before or (stamp_ns, image_hw)
         elapsed_ns = stamp_ns - before_ns
         stretch = image_hw[0] * before_hw[1] / (image_hw[1] * before_hw[0])
@@ -154,12 +158,12 @@ class Tracker:
                 self._lose(track, stamp_ns)
         self.active = []
         # Two tracks on one face: the one that is farther off its course has lost its own.
-        continued.sort(key=lambda entry: (entry[0], -entry[1].age_frames))
+        continued.sort(key=lambda entry: (entry[0], entry[1].first_frame))
         for _, track, seen, bounds in continued:
             if self._follows(bounds):
                 self._lose(track, stamp_ns)
             else:
-                track.follow(seen, bounds, stamp_ns)
+                track.follow(seen, bounds, self._frame, stamp_ns)
                 self.active.append(track)
         self._tell_apart()
         self.active.sort(key=lambda track: track.id)
@@ -176,7 +180,7 @@ class Tracker:
             known[first].exchange_names(known[second])
 
     def confirm(
-        self, detections: Detections, threshold: float, boxes_by_id: dict[str, np.ndarray]
+        self, detections: Detections, threshold: float, followed: dict[Track, Motion]
     ) -> list[int]:
         """Hold the tracks against what a search found, and say which detections are new faces.
 
@@ -184,7 +188,7 @@ class Tracker:
         ----------
         detections : of the frame that was searched; faint ones still confirm a track
         threshold : least score of a new face; a fainter one may be a lost face that comes back
-        boxes_by_id : (4,) boxes of the tracks in the frame that was searched, pixels
+        followed : the tracks in the frame that was searched, and the motion of each
 
         Returns
         -------
@@ -192,26 +196,30 @@ class Tracker:
         there is room.
         """
         pairs = [
-            (iou(boxes_by_id[track.id], box), index, track)
+            (iou(track.box_at(followed[track]), box), index, track)
             for index, box in enumerate(detections.boxes_xyxy)
             for track in self.active
-            if track.id in boxes_by_id
+            if track in followed
         ]
         claimed: set[int] = set()
-        confirmed: set[str] = set()
+        confirmed: set[Track] = set()
         for overlap, index, track in sorted(pairs, key=lambda entry: -entry[0]):
             if overlap < SAME_FACE_IOU:
                 break
-            if index in claimed or track.id in confirmed:
+            if index in claimed or track in confirmed:
                 continue
             claimed.add(index)
-            confirmed.add(track.id)
+            confirmed.add(track)
             track.score = float(detections.scores[index])
             track.searches_without_face = 0
             track.found_again = True
-            track.sure_motion = track.motion_at(boxes_by_id[track.id])
+            track.sure_motion = followed[track]
+            # The box that it began with was that of an older image than its bounds.
+            track.box_in_bounds = box_in_bounds(
+                detections.boxes_xyxy[index], followed[track].bounds_xyxy
+            )
         for track in list(self.active):
-            if track.id in boxes_by_id and track.id not in confirmed:
+            if track in followed and track not in confirmed:
                 track.searches_without_face += 1
                 most = SEARCHES_WITHOUT_FACE if track.found_again else 1
                 if track.searches_without_face >= most:
@@ -282,9 +290,8 @@ class Tracker:
         stamp_ns: int,
         known: Track | None,
     ) -> None:
-        centre, sides = centre_and_sides(bounds)
         if known is None:
-            self._ids_given += 1
+            self.ids_given += 1
         elif known in self._lost:
             self._lost.remove(known)
         else:
@@ -294,13 +301,14 @@ class Tracker:
         motion = Motion(stamp_ns, bounds, before.velocity_px_s)
         self.active.append(
             Track(
-                id=known.id if known else f"f{self._ids_given:05d}",
-                age_frames=known.age_frames + 1 if known else 0,
+                id=known.id if known else f"f{self.ids_given:05d}",
+                first_frame=known.first_frame if known else self._frame,
+                frame=self._frame,
                 first_stamp_ns=known.first_stamp_ns if known else stamp_ns,
                 stamp_ns=stamp_ns,
                 score=score,
                 observation=observation,
-                box_in_bounds=(box_xyxy - np.tile(centre, 2)) / np.tile(sides, 2),
+                box_in_bounds=box_in_bounds(box_xyxy, bounds),
                 motion=motion,
                 sure_motion=motion,
                 found_again=known is not None and known.found_again,
@@ -325,9 +333,11 @@ class Tracker:
     ) -> bool:
         if not np.isfinite(seen.landmarks).all():
             return False
+        least = self._config.confidence_threshold
+        if previous is None:
+            least = NEW_FACE_ODDS * least / (1 + (NEW_FACE_ODDS - 1) * least)
         # A set without confidence gives NaN, which is below no threshold.
-        factor = 1.0 if previous is not None else NEW_CONFIDENCE_FACTOR
-        if seen.confidence < min(factor * self._config.confidence_threshold, 1.0):
+        if seen.confidence < least:
             return False
         x, y = seen.landmarks[:, 0], seen.landmarks[:, 1]
         inside = (x >= 0) & (y >= 0) & (x < image_hw[1]) & (y < image_hw[0])

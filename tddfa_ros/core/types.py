@@ -19,7 +19,7 @@ class TrackState(IntEnum):
     """What the tracker knows of a face; the numbers are those of ``tddfa_msgs/Face``."""
 
     DETECTED = 0
-    """Found by the detector in this very frame, or in a still picture."""
+    """Begins in this frame, or comes back: the detector found it here, or in a still picture."""
     TRACKED = 1
     """Followed from the frame before."""
 
@@ -113,7 +113,7 @@ class Face:
     ----------
     id : starts with a letter, unique in a run
     state : how it was found in this frame
-    age_frames : frames since it was first seen, 0 in the first
+    age_frames : frames since it was first seen, those while it was lost too; 0 in the first
     score : the detector's score when last confirmed, in [0, 1]
     confidence : the regressor's own "this is a face", in [0, 1]; NaN if the model set has none
     box_xyxy : (4,) float32, the detector's box, carried along with the landmarks between detections

@@ -82,6 +82,7 @@ class FaceNode(LifecycleNode):
     def __init__(self, **node_options: Any) -> None:
         super().__init__("face_node", **node_options)
         self._pipeline: FacePipeline | None = None
+        self._ids_given = 0
         self._outputs: FaceOutputs | None = None
         self._images: ImageInput | None = None
         self._cameras: CameraInfoInput | None = None
@@ -155,7 +156,7 @@ class FaceNode(LifecycleNode):
         pipeline_config, metric_config, config = configs
         try:
             models = model_set.load(model_set.find(pipeline_config.model_set))
-            self._pipeline = FacePipeline(models, pipeline_config)
+            self._pipeline = FacePipeline(models, pipeline_config, ids_given=self._ids_given)
             self._outputs = FaceOutputs(self, self._pipeline, configs)
             self._cameras = CameraInfoInput(self)
             self._worker = FaceWorker(
@@ -246,6 +247,7 @@ class FaceNode(LifecycleNode):
         if self._outputs is not None:
             self._outputs.close()
         if self._pipeline is not None:
+            self._ids_given = self._pipeline.ids_given
             self._pipeline.close()
         self._pipeline = self._outputs = self._images = self._cameras = self._worker = None
         self._exporter = None

@@ -340,3 +340,25 @@ def test_mirrored_fits_change_while_running(repository, astronaut):
     np.testing.assert_array_equal(again.roi_xyxy, np.rint(again.roi_xyxy))
     assert not np.array_equal(once.vector, again.vector)
     pipeline.close()
+
+
+def test_a_small_face_is_followed_while_searches_follow_one_another(repository, astronaut):
+    """By 3DDFA_V2's rule a region this small is searched anew; the face was lost meanwhile."""
+    embedded = model_sets.load(repository / "models" / "embedded")
+    searched = []
+
+    class Counted(Networks):
+        def detect(self, image_bgr, frame_index, threshold):
+            searched.append(frame_index)
+            return super().detect(image_bgr, frame_index, threshold)
+
+    for area, expected in ((1e8, [0, 1, 4, 7, 10]), (100.0, [0])):
+        spec = replace(embedded.regressor, minimum_roi_area_px=area)
+        models, config = replace(embedded, regressor=spec), PipelineConfig()
+        pipeline = FacePipeline(models, config, Counted(models, config))
+        searched.clear()
+        for k in range(13):
+            (face,) = pipeline.process(astronaut, k * FRAME_NS).faces
+            assert (face.id, face.age_frames) == ("f00001", k)
+        pipeline.close()
+        assert searched == expected

@@ -30,7 +30,7 @@ def test_result_is_due_at_one_frame_only(search):
         assert search.running
     result = search.collect(10 + LAG_FRAMES)
     assert result.detections.boxes_xyxy[0, 0] == 7
-    assert result.boxes_by_id is boxes
+    assert result.followed is boxes
     assert not search.running
     assert search.collect(100) is None
 

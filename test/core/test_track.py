@@ -49,8 +49,8 @@ def begin(tracker, *places, stamp_ns=0):
     return [track.id for track in tracker.active]
 
 
-def boxes_by_id(tracker):
-    return {track.id: track.box_xyxy for track in tracker.active}
+def followed(tracker):
+    return {track: track.motion for track in tracker.active}
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_face_keeps_its_id_and_its_box_moves_and_scales_with_it(tracker):
         tracker.begin_frame(frame * FRAME_NS, IMAGE_HW)
         tracker.update([face_at(200 + 3 * frame, 200, 40 + frame)], frame * FRAME_NS, IMAGE_HW)
     (track,) = tracker.active
-    assert (track.id, track.age_frames, track.detected) == (face_id, 29, False)
+    assert (track.id, track.age_frames, track.begins) == (face_id, 29, False)
     expected = box_at(200 + 3 * 29, 200, 44 * (40 + 29) / 40)
     np.testing.assert_allclose(track.box_xyxy, expected, atol=1e-2)
 
@@ -142,22 +142,22 @@ def test_a_face_elsewhere_or_too_late_gets_a_new_id(tracker):
 def test_searches_that_miss_a_face_end_it_only_in_a_row(tracker):
     begin(tracker, (100, 100))
     box = tracker.active[0].box_xyxy
-    tracker.confirm(found(box), 0.5, boxes_by_id(tracker))
+    tracker.confirm(found(box), 0.5, followed(tracker))
     for _ in range(SEARCHES_WITHOUT_FACE - 1):
-        tracker.confirm(found(), 0.5, boxes_by_id(tracker))
-    tracker.confirm(found(box, scores=[0.2]), 0.5, boxes_by_id(tracker))
+        tracker.confirm(found(), 0.5, followed(tracker))
+    tracker.confirm(found(box, scores=[0.2]), 0.5, followed(tracker))
     assert tracker.active[0].score == pytest.approx(0.2)
     for _ in range(SEARCHES_WITHOUT_FACE - 1):
-        tracker.confirm(found(), 0.5, boxes_by_id(tracker))
+        tracker.confirm(found(), 0.5, followed(tracker))
         assert len(tracker.active) == 1
-    tracker.confirm(found(), 0.5, boxes_by_id(tracker))
+    tracker.confirm(found(), 0.5, followed(tracker))
     assert not tracker.active
 
 
 def test_a_face_that_only_one_search_ever_found_ends_with_the_next(tracker):
     begin(tracker, (100, 100), (300, 100))
     once, twice = tracker.active
-    tracker.confirm(found(twice.box_xyxy), 0.5, boxes_by_id(tracker))
+    tracker.confirm(found(twice.box_xyxy), 0.5, followed(tracker))
     assert tracker.active == [twice]
     # The name is kept for it all the same.
     tracker.add(box_at(100, 100), 0.9, face_at(100, 100), 0, IMAGE_HW)
@@ -166,11 +166,11 @@ def test_a_face_that_only_one_search_ever_found_ends_with_the_next(tracker):
 
 def test_a_face_that_came_back_is_as_sure_as_it_was(tracker):
     begin(tracker, (100, 100))
-    tracker.confirm(found(tracker.active[0].box_xyxy), 0.5, boxes_by_id(tracker))
+    tracker.confirm(found(tracker.active[0].box_xyxy), 0.5, followed(tracker))
     tracker.begin_frame(FRAME_NS, IMAGE_HW)
     tracker.update([None], FRAME_NS, IMAGE_HW)
     tracker.add(box_at(100, 100), 0.9, face_at(100, 100), FRAME_NS, IMAGE_HW)
-    tracker.confirm(found(), 0.5, boxes_by_id(tracker))
+    tracker.confirm(found(), 0.5, followed(tracker))
     assert len(tracker.active) == 1
 
 
@@ -188,7 +188,7 @@ def test_only_clear_detections_of_nobody_followed_are_new_and_only_as_many_as_fi
         box_at(105, 100), box_at(300, 100), box_at(300, 300), box_at(500, 300),
         scores=[0.9, 0.4, 0.8, 0.7],
     )  # fmt: skip
-    assert tracker.confirm(detections, 0.5, boxes_by_id(tracker)) == [2]
+    assert tracker.confirm(detections, 0.5, followed(tracker)) == [2]
 
 
 @pytest.mark.parametrize("jump_ns", [-600_000_000, -10_000_000_000, 5_000_000_000])
@@ -232,7 +232,7 @@ def test_two_faces_that_cross_keep_their_ids(tracker):
         tracker.update([face_at(*places[track.id]) for track in tracker.active], stamp_ns, IMAGE_HW)
         visible = [(x_front, 200)] + ([] if hidden else [(x_behind, 210)])
         detections = found(*[box_at(*place) for place in visible])
-        for index in tracker.confirm(detections, 0.5, boxes_by_id(tracker)):
+        for index in tracker.confirm(detections, 0.5, followed(tracker)):
             x, y = visible[index]
             tracker.add(box_at(x, y), 0.9, face_at(x, y), stamp_ns, IMAGE_HW)
     ends = {track.id: track.motion.bounds_xyxy[:2] + 40 for track in tracker.active}
@@ -266,12 +266,12 @@ def test_a_face_whose_track_went_astray_is_reunited_although_the_track_still_liv
     (face_id,) = begin(tracker, (300, 200))
     walk(tracker, [(frame, {face_id: (300 + 3 * frame, 200)}) for frame in range(1, 10)])
     box = tracker.active[0].box_xyxy
-    tracker.confirm(found(box), 0.5, boxes_by_id(tracker))
+    tracker.confirm(found(box), 0.5, followed(tracker))
     walk(tracker, [(frame, {face_id: (327 - 12 * (frame - 9), 200)}) for frame in range(10, 18)])
     at = (300 + 3 * 18, 200)
     tracker.begin_frame(18 * FRAME_NS, IMAGE_HW)
     detections = found(box_at(*at))
-    assert tracker.confirm(detections, 0.5, boxes_by_id(tracker)) == [0]
+    assert tracker.confirm(detections, 0.5, followed(tracker)) == [0]
     tracker.add(box_at(*at), 0.9, face_at(*at), 18 * FRAME_NS, IMAGE_HW)
     (track,) = tracker.active
     assert track.id == face_id
@@ -290,12 +290,56 @@ def test_a_search_confirms_where_the_face_was_when_it_looked(tracker):
     """What the track did since then may be wrong already."""
     (face_id,) = begin(tracker, (200, 200))
     walk(tracker, [(frame, {face_id: (200 + 4 * frame, 200)}) for frame in range(1, 9)])
-    looked = boxes_by_id(tracker)
+    looked = followed(tracker)
     walk(tracker, [(frame, {face_id: (232, 200 + 9 * (frame - 8))}) for frame in range(9, 12)])
-    tracker.confirm(found(looked[face_id]), 0.5, looked)
+    (motion,) = looked.values()
+    tracker.confirm(found(box_at(232, 200)), 0.5, looked)
     (track,) = tracker.active
-    np.testing.assert_allclose(track.box_at(track.sure_motion), looked[face_id])
+    assert track.sure_motion is motion
     assert track.sure_motion.velocity_px_s[1] == pytest.approx(0)
+    np.testing.assert_allclose(track.box_at(motion), box_at(232, 200), atol=1e-3)
+
+
+def test_a_box_of_an_older_image_is_put_right_by_the_next_search(tracker):
+    """A background search tells where the face was three images ago."""
+    tracker.begin_frame(0, IMAGE_HW)
+    tracker.add(box_at(170, 200), 0.9, face_at(200, 200), 0, IMAGE_HW)
+    follow(tracker, 9, 1, face_at(200, 200))
+    looked = followed(tracker)
+    follow(tracker, 3, 10, face_at(260, 230))
+    np.testing.assert_allclose(tracker.active[0].box_xyxy, box_at(230, 230), atol=1e-3)
+    tracker.confirm(found(box_at(200, 200)), 0.5, looked)
+    np.testing.assert_allclose(tracker.active[0].box_xyxy, box_at(260, 230), atol=1e-3)
+
+
+def test_a_search_confirms_whom_it_saw_whatever_they_are_called_by_then(tracker):
+    left, right = begin(tracker, (150, 200), (450, 200))
+    looked = followed(tracker)
+    walk(tracker, [(1, {left: (150, 200), right: (450, 200)})])
+    tracker.active[0].exchange_names(tracker.active[1])
+    # Neither was found again so far, so one search that misses a face ends it.
+    tracker.confirm(found(box_at(150, 200)), 0.5, looked)
+    (track,) = tracker.active
+    assert (track.id, track.found_again) == (right, True)
+    np.testing.assert_allclose(track.box_xyxy, box_at(150, 200), atol=1e-3)
+
+
+def test_the_age_of_a_face_that_came_back_counts_the_images_without_it(tracker):
+    (face_id,) = begin(tracker, (200, 200))
+    walk(tracker, [(1, {face_id: (200, 200)}), *((frame, {}) for frame in range(2, 12))])
+    stamp = 12 * FRAME_NS
+    tracker.begin_frame(stamp, IMAGE_HW)
+    tracker.update([], stamp, IMAGE_HW)
+    tracker.add(box_at(200, 200), 0.9, face_at(200, 200), stamp, IMAGE_HW)
+    (track,) = tracker.active
+    assert (track.id, track.age_frames, track.begins) == (face_id, 12, True)
+    assert track.stamp_ns - track.first_stamp_ns == stamp
+
+
+def test_ids_go_on_where_an_earlier_tracker_ended(tracker):
+    first = begin(tracker, (100, 100), (300, 100))
+    second = begin(Tracker(PipelineConfig(), tracker.ids_given), (100, 100))
+    assert (first, second) == (["f00001", "f00002"], ["f00003"])
 
 
 def test_of_two_tracks_on_one_face_the_one_off_its_course_ends(tracker):
@@ -332,7 +376,7 @@ def test_whatever_is_seen_ids_stay_unique_and_no_two_tracks_share_a_face(seen, m
         tracker.update([face_at(x, y, half, confidence)] * len(tracker.active), stamp_ns, IMAGE_HW)
         assert len(tracker.active) <= 1  # one place can hold one face
         detections = found(box_at(x, y, half))
-        for index in tracker.confirm(detections, 0.5, boxes_by_id(tracker)):
+        for index in tracker.confirm(detections, 0.5, followed(tracker)):
             tracker.add(detections.boxes_xyxy[index], 0.9, face_at(x, y, half), stamp_ns, IMAGE_HW)
         ids = [track.id for track in tracker.active]
         assert len(set(ids)) == len(ids) <= max_faces
@@ -395,3 +439,17 @@ def test_a_new_face_must_be_surer_than_one_that_goes_on(tracker):
     assert len(tracker.active) == 1
     follow(tracker, 1, 4, face_at(100, 200, confidence=0.4))
     assert not tracker.active
+
+
+@given(threshold=st.floats(0, 0.999), confidence=st.floats(0, 1))
+def test_no_threshold_below_one_shuts_out_a_sure_face_or_lets_in_what_would_be_lost(
+    threshold, confidence
+):
+    tracker = Tracker(PipelineConfig(confidence_threshold=threshold))
+    begin(tracker, (100, 200))
+    assert len(tracker.active) == 1
+    tracker.add(box_at(300, 200), 0.9, face_at(300, 200, confidence=confidence), 0, IMAGE_HW)
+    begun = len(tracker.active) == 2
+    assert not begun or confidence >= threshold
+    odds_of_threshold, odds = (p / (1 - p) if p < 1 else np.inf for p in (threshold, confidence))
+    assert begun == (odds >= 9 * odds_of_threshold) or odds == pytest.approx(9 * odds_of_threshold)

@@ -185,6 +185,24 @@ def test_reset_publishes_what_a_window_held_back(make_face_node, astronaut):
     assert node._worker.processed == 8
 
 
+def test_no_id_is_given_twice_through_whatever_transitions(make_face_node, astronaut):
+    node = make_face_node()
+    node.start()
+    ids = []
+
+    def see():
+        data = encode_image(astronaut, ImageHeader(0, 0, "camera"))
+        node._worker.take(IncomingImage(data, 0, 0, 0))
+        ids.extend(track.id for track in node._pipeline._tracker.active)
+
+    see()
+    for steps in (["deactivate", "activate"], ["deactivate", "cleanup", "configure", "activate"]):
+        for step in steps:
+            assert getattr(node, f"trigger_{step}")() == SUCCESS
+        see()
+    assert ids == ["f00001", "f00002", "f00003"]
+
+
 def test_compressed_topic_follows_a_remapped_image_topic(make_face_node):
     node = make_face_node(image_transport="compressed")
     node.start()
