@@ -45,6 +45,9 @@ VERBS = {
     "video": Verb("tddfa_ros.tools.video", "fit and track the faces in a video"),
     "webcam": Verb("tddfa_ros.nodes.webcam", "publish a webcam and its faces", needs_ros=True),
     "demo": Verb("tddfa_ros.nodes.demo", "play media through the nodes and record", needs_ros=True),
+    "export": Verb(
+        "tddfa_ros.nodes.export", "have a running face node write a mesh", needs_ros=True
+    ),
     "bag": Verb("tddfa_ros.nodes.bag", "add the faces to a rosbag2 recording", needs_ros=True),
     "models": Verb("tddfa_ros.tools.models", "list, import, fetch and verify model sets"),
     "bench": Verb("tddfa_ros.tools.bench", "measure the speed of every stage on this machine"),

@@ -160,3 +160,45 @@ def test_meshes_are_exported_while_images_keep_flowing(
     since = range(min(answered), len(camera.sent) + 1)
     probe.spin_until(lambda: by_number(faces).keys() >= set(since), "every image's faces")
     assert faces[-1].frames_dropped == 0
+
+
+def test_the_verb_has_a_running_node_write_a_mesh(world, probe, repository, astronaut, tmp_path):
+    export_dir = tmp_path / "exports"
+    world.face_node(
+        repository / "models" / "embedded", "-r", "__ns:=/front", export_dir=str(export_dir)
+    )
+    images = probe.publisher(Image, "/front/image")
+    answered = probe.messages(FaceArray, "/front/faces")
+    image = encode_image(astronaut, ImageHeader(7, 0, "camera"))
+
+    def faces():
+        images.publish(image)
+        probe.spin_for(0.1)
+        return answered and answered[-1].faces
+
+    probe.spin_until(faces, "a face")
+
+    def export(*arguments, code):
+        process = world.run("-m", "tddfa_ros", "export", *arguments)
+        assert process.wait(60) == code, process.output
+        assert "Traceback" not in process.output
+        return process.output
+
+    node = ("--node", "/front/face_node")
+    said = export("me/head.PLY", "--mesh-pose", "image", *node, code=0)
+    said += export(*node, "--no-texture", code=0)
+    written = sorted(str(path.relative_to(export_dir)) for path in export_dir.rglob("*.*"))
+    assert written == ["face_f00001_7_000000000.glb", "me/head.PLY"]
+    for path in (export_dir / name for name in written):
+        mesh = trimesh.load(path, process=False, force="mesh")
+        told = f"{len(mesh.vertices)} vertices, {len(mesh.faces)} triangles -> {path}"
+        assert told in said
+        coloured = mesh.visual.kind == "vertex" and mesh.visual.vertex_colors[:, :3].std() > 10
+        assert coloured == (path.suffix == ".PLY")
+    assert "contains '..'" in export("../head.glb", *node, code=1)
+    assert "no face 'f9' in the newest image; there are f00001" in export(
+        "--face", "f9", *node, code=1
+    )
+    assert "end the name with one of .ply" in export("head.txt", *node, code=1)
+    told = export("--timeout-s", "3", code=1)
+    assert "no service /face_node/export_mesh within 3 s; name the node by --node: /front" in told
