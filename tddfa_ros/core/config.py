@@ -73,15 +73,6 @@ def check_value(name: str, value: Any, default: Any, about: Option) -> Any:
     return value
 
 
-def from_mapping(config_class: type, values: dict[str, Any]) -> Any:
-    """Build a config from a mapping; unknown keys and bad values raise :class:`ConfigError`."""
-    known = options(config_class)
-    for name in values:
-        if name not in known:
-            raise ConfigError(f"unknown setting {name!r}; known: {', '.join(known)}")
-    return config_class(**values)
-
-
 class CheckedConfig:
     """Base of the config dataclasses: checks every value against its :class:`Option`."""
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
+from tddfa_ros.core.rotation import rotation_from_quat
 from tddfa_ros.core.types import Face
 
 # Open and closed polylines of the iBUG 68 landmarks: first, last, closed.
@@ -112,7 +113,7 @@ def _draw_pose(image: np.ndarray, face: Face) -> None:
     length = 0.5 * float(np.hypot(*span)) / np.sqrt(2.0)
     origin = face.landmarks[_LANDMARKS_OF_NOSE, :2].mean(axis=0)
     start = tuple(_fixed(origin).tolist())
-    axes = _rotation(face.pose.quat_xyzw)
+    axes = rotation_from_quat(face.pose.quat_xyzw)
     # The optical frame looks along z, so what points away from the viewer is drawn first.
     for column in np.argsort(-axes[2]).tolist():
         end = tuple(_fixed(origin + length * axes[:2, column]).tolist())
@@ -129,7 +130,7 @@ def _draw_frustum(image: np.ndarray, face: Face) -> None:
     # Model axes: x to the subject's left, y up, z out of the face.
     model = np.zeros((8, 3))
     model[:4, :2], model[4:, :2], model[4:, 2] = rear * square, front * square, front
-    points = (model[:, [2, 0, 1]] @ _rotation(face.pose.quat_xyzw).T)[:, :2]
+    points = (model[:, [2, 0, 1]] @ rotation_from_quat(face.pose.quat_xyzw).T)[:, :2]
     points -= points[:4].mean(axis=0)
     points += face.landmarks[_LANDMARKS_WITHOUT_EYES_AND_MOUTH, :2].mean(axis=0)
     fixed = _fixed(points)
@@ -138,17 +139,6 @@ def _draw_frustum(image: np.ndarray, face: Face) -> None:
         closed = len(line) == 4
         thickness = 1 + _thickness(image)
         cv2.polylines(image, [line[:, None]], closed, _FRUSTUM_BGR, thickness, cv2.LINE_AA, _SHIFT)
-
-
-def _rotation(quat_xyzw: np.ndarray) -> np.ndarray:
-    x, y, z, w = (float(value) for value in quat_xyzw)
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
 
 
 def _draw_id(image: np.ndarray, face: Face) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from tddfa_ros.core.calibration import Camera
 from tddfa_ros.core.metric_pose import FitError, solve_metric_pose
 from tddfa_ros.core.morphable import MorphableModel
-from tddfa_ros.core.pose import rotation_from_quat
+from tddfa_ros.core.rotation import rotation_from_quat
 from tddfa_ros.core.types import Face, MetricPose, MorphableParams
 
 NASION = 27

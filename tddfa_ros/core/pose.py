@@ -1,4 +1,4 @@
-"""Orientation of a head from its fit, and conversions between rotation, quaternion and angles.
+"""Orientation of a head from its fit, and conversions between rotation and angles.
 
 Three frames, all right-handed:
 
@@ -17,6 +17,7 @@ from math import asin, atan2, cos, degrees, hypot, pi, sin, sqrt
 import numpy as np
 
 from tddfa_ros.core.camera import image_camera
+from tddfa_ros.core.rotation import nearest_rotation, quat_from_rotation
 from tddfa_ros.core.types import HeadPose, MorphableParams
 
 # Columns: the axes of the face frame in model axes.
@@ -82,17 +83,6 @@ class _PoseOfFit(HeadPose):
         return sum(hypot(*row) for row in self._linear[:2].tolist()) / 2
 
 
-def nearest_rotation(matrix: np.ndarray) -> np.ndarray:
-    """Find the rotation nearest to a 3x3 matrix in the Frobenius norm (Kabsch 1976)."""
-    left, _, right = np.linalg.svd(matrix)
-    rotation = left @ right
-    (a, b, c), (d, e, f), (g, h, i) = rotation.tolist()
-    if a * (e * i - f * h) + b * (f * g - d * i) + c * (d * h - e * g) < 0:
-        left[:, 2] *= -1
-        rotation = left @ right
-    return rotation
-
-
 def rotation_from_turn(turn: np.ndarray) -> np.ndarray:
     """Convert a turn to the rotation from the face frame to the optical frame, both (3, 3)."""
     return _OPTICAL_FROM_VIEW @ turn @ _MODEL_FROM_FACE
@@ -147,42 +137,6 @@ def rotation_from_yaw_pitch_roll(yaw_pitch_roll_rad: np.ndarray) -> np.ndarray:
         ]
     )
     return rotation_from_turn(turn)
-
-
-def quat_from_rotation(rotation: np.ndarray) -> np.ndarray:
-    """Convert a (3, 3) rotation to a unit quaternion, (4,) float64, x y z w, with w >= 0.
-
-    Of w and the greatest diagonal entry the larger is divided by (Shepperd 1978), so it is exact
-    near half turns too. The sign is fixed by w >= 0; where w passes through 0 all four flip.
-    """
-    (a, b, c), (d, e, f), (g, h, i) = rotation.tolist()
-    if a + e + i > 0:
-        s = 2 * sqrt(1 + a + e + i)
-        quat = np.array([(h - f) / s, (c - g) / s, (d - b) / s, s / 4])
-    elif a >= e and a >= i:
-        s = 2 * sqrt(max(0.0, 1 + a - e - i))
-        quat = np.array([s / 4, (b + d) / s, (c + g) / s, (h - f) / s])
-    elif e >= i:
-        s = 2 * sqrt(max(0.0, 1 + e - a - i))
-        quat = np.array([(b + d) / s, s / 4, (f + h) / s, (c - g) / s])
-    else:
-        s = 2 * sqrt(max(0.0, 1 + i - a - e))
-        quat = np.array([(c + g) / s, (f + h) / s, s / 4, (d - b) / s])
-    quat /= sqrt(quat @ quat)
-    return -quat if quat[3] < 0 else quat
-
-
-def rotation_from_quat(quat_xyzw: np.ndarray) -> np.ndarray:
-    """Convert a quaternion x y z w to a (3, 3) rotation; it need not be of unit length."""
-    x, y, z, w = (float(part) for part in quat_xyzw)
-    k = 2 / (x * x + y * y + z * z + w * w)
-    return np.array(
-        [
-            [1 - k * (y * y + z * z), k * (x * y - z * w), k * (x * z + y * w)],
-            [k * (x * y + z * w), 1 - k * (x * x + z * z), k * (y * z - x * w)],
-            [k * (x * z - y * w), k * (y * z + x * w), 1 - k * (x * x + y * y)],
-        ]
-    )
 
 
 def reference_euler_deg(camera: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from tddfa_ros.core.expression import eye_mouth_openness
-from tddfa_ros.core.pose import quat_from_rotation
+from tddfa_ros.core.rotation import quat_from_rotation
 from tddfa_ros.core.types import (
     LANDMARK_COUNT,
     Face,

@@ -12,7 +12,7 @@ from visualization_msgs.msg import MarkerArray
 
 from tddfa_ros.core.metric_frame import MetricFrame
 from tddfa_ros.core.outputs import Scene
-from tddfa_ros.core.pose import quat_from_rotation
+from tddfa_ros.core.rotation import quat_from_rotation
 from tddfa_ros.core.types import MetricPose
 from tddfa_ros.nodes.face_markers import FaceMarkers
 from tddfa_ros.nodes.marker_messages import MarkerShape, encode_markers

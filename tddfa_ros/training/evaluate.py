@@ -17,8 +17,8 @@ from tddfa_ros.core.detect import Detector
 from tddfa_ros.core.expression import eye_mouth_openness
 from tddfa_ros.core.model_set import ModelSet
 from tddfa_ros.core.morphable import MorphableModel
-from tddfa_ros.core.pose import nearest_rotation
 from tddfa_ros.core.regress import Regressor
+from tddfa_ros.core.rotation import nearest_rotation
 from tddfa_ros.core.still import fit_still
 from tddfa_ros.core.types import MorphableParams
 from tddfa_ros.training.crops import CROP, Batch, CropSource

@@ -8,15 +8,13 @@ from scipy.spatial.transform import Rotation
 
 from tddfa_ros.core.pose import (
     head_pose,
-    nearest_rotation,
-    quat_from_rotation,
     reference_euler_deg,
-    rotation_from_quat,
     rotation_from_turn,
     rotation_from_yaw_pitch_roll,
     turn_from_rotation,
     yaw_pitch_roll_from_rotation,
 )
+from tddfa_ros.core.rotation import nearest_rotation, quat_from_rotation, rotation_from_quat
 from tddfa_ros.core.types import MorphableParams
 
 UPRIGHT_XYZW = (0.5, 0.5, -0.5, 0.5)
@@ -129,6 +127,10 @@ def test_quaternion_and_rotation_are_inverse(quat):
     assert back[3] >= 0
     np.testing.assert_allclose(np.abs(back @ quat) / norm, 1, atol=EXACT)
     np.testing.assert_allclose(rotation, Rotation.from_quat(quat).as_matrix(), atol=EXACT)
+
+
+def test_a_quaternion_without_direction_is_no_rotation():
+    assert np.isnan(rotation_from_quat(np.zeros(4))).all()
 
 
 @pytest.mark.parametrize("axis", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, -2, 3)])
