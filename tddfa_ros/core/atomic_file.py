@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -14,6 +14,19 @@ def temporary_beside(path: str | os.PathLike) -> Path:
     """Hidden, unique name in the folder of `path`, with the same suffix (writers go by it)."""
     path = Path(path)
     return path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+
+
+def replaced_input(outputs: Iterable[Path], inputs: Iterable[str | os.PathLike]) -> Path | None:
+    """First of `outputs` that is one of `inputs`, or a folder that holds one; None if none is.
+
+    Who writes there by the functions of this module would lose what is read. Links are followed.
+    """
+    read: set[Path] = set()
+    for path in inputs:
+        # realpath, as Path.resolve raises where links lead in a circle.
+        real = Path(os.path.realpath(path))
+        read.update((real, *real.parents))
+    return next((path for path in outputs if Path(os.path.realpath(path)) in read), None)
 
 
 @contextmanager

@@ -34,8 +34,10 @@ def check_out(out: Path) -> None:
     Raises
     ------
     MediaError
-        Another suffix than .mcap, .db3 or none, or something there that is no bag.
+        No name, another suffix than .mcap, .db3 or none, or something there that is no bag.
     """
+    if out.name in ("", ".."):
+        raise MediaError(f"{out}: has no name of its own; choose another --out")
     if out.suffix and out.suffix not in STORAGES:
         raise MediaError(
             f"{out}: a bag is a file .mcap or .db3, or a folder, whose name has no dot"

@@ -14,12 +14,14 @@ import argparse
 import dataclasses
 import hashlib
 import logging
+import os
+import re
 import shutil
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from tqdm import tqdm
 
 from tddfa_ros import __version__
 from tddfa_ros.core import model_set
+from tddfa_ros.core.atomic_file import replaced_input
 from tddfa_ros.core.bag import BagMessage, BagReader, namespace_of
 from tddfa_ros.core.bag_copy import WRITE_ERRORS, BagCopy, check_out
 from tddfa_ros.core.config import MetricConfig, PipelineConfig
@@ -50,6 +53,8 @@ EXAMPLES = """examples:
 
 AHEAD = 6
 """Messages that are read, and decoded, ahead of the one that is processed."""
+
+_OF_UNFINISHED_RUN = re.compile(r"bag|\d+\.journal")
 
 _log = logging.getLogger(__name__)
 _Decoded = Callable[[], Any]
@@ -194,6 +199,33 @@ def _ahead(
             yield oldest()
 
 
+def _check_places(bag: Path, out: Path, part: Path) -> None:
+    """Raise :class:`MediaError` if the run would replace its input, or work among other files."""
+    inputs = [bag, *(bag.iterdir() if bag.is_dir() else ())]
+    path = replaced_input((out, part), inputs)
+    if path is not None:
+        raise MediaError(f"{path}: is or holds the input itself; choose another --out")
+    if not _is_workplace(part):
+        raise MediaError(
+            f"{part}: is in the way, and no unfinished run; move it, or choose another --out"
+        )
+
+
+def _is_workplace(part: Path) -> bool:
+    """Whether there is nothing yet, or what an unfinished run leaves and nothing else."""
+    if not part.is_dir():
+        return not os.path.lexists(part)
+    names = {path.name for path in part.iterdir()}
+    ours = all(_OF_UNFINISHED_RUN.fullmatch(name) for name in names)
+    return not names or (ours and "0.journal" in names)
+
+
+def _remove_journals(part: Path) -> None:
+    # The first one goes last: it shows that the folder is ours.
+    for path in sorted(part.glob("[0-9]*.journal"), reverse=True):
+        path.unlink()
+
+
 def _in_use(part: Path) -> None:
     raise MediaError(f"{part}: another run writes there now; wait for it, or choose another --out")
 
@@ -203,8 +235,8 @@ def run(args: argparse.Namespace) -> int:
     config: PipelineConfig = config_from(args)
     metric_config: MetricConfig = config_from(args, MetricConfig)
     check_out(args.out)
-    if args.bag.exists() and args.bag.resolve() == args.out.resolve():
-        raise MediaError(f"{args.out}: is the input itself; choose another --out")
+    part = args.out.with_name(args.out.name + ".part")
+    _check_places(args.bag, args.out, part)
     with ExitStack() as stack:
         bag = BagReader(args.bag)
         stack.callback(bag.close)
@@ -213,11 +245,9 @@ def run(args: argparse.Namespace) -> int:
         _require_free(bag, [t for named in topics.values() for t in named.values()], args.name)
         chosen = model_set.load(model_set.find(config.model_set))
         stop = stack.enter_context(Interruption())
-        part = args.out.with_name(args.out.name + ".part")
         stack.enter_context(locked(part, on_wait=lambda: _in_use(part)))
         if args.restart:
-            for path in part.glob("*.journal"):
-                path.unlink()
+            _remove_journals(part)
         streams = {}
         for index, topic in enumerate(image_topics):
             about = _describe_run(args.bag, topic, chosen, config)
@@ -243,7 +273,9 @@ def run(args: argparse.Namespace) -> int:
                 f"{part}; repeat the command to go on\n"
             )
             return 0
-        shutil.rmtree(part)
+        _remove_journals(part)
+        with suppress(OSError):  # somebody has put something of theirs there
+            part.rmdir()
         skipped = sum(stream.skipped for stream in streams.values())
         left_out = f", {skipped} broken ones left out" if skipped else ""
         sys.stdout.write(f"{_done(streams)} images{left_out} -> {args.out}\n")

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tddfa_ros.core import media
-from tddfa_ros.core.atomic_file import replacing
+from tddfa_ros.core.atomic_file import replaced_input, replacing
 from tddfa_ros.core.errors import MediaError, TddfaError
 from tddfa_ros.core.interruption import Interruption
 from tddfa_ros.core.recording import FALLBACK_RATE_HZ, VideoWriter
@@ -99,12 +99,12 @@ def _refuse_own_files(source: str, recording: Recording, out: Path) -> None:
     if media.is_camera(source):
         return
     recorded = (file.path for file in (recording.video, recording.lines, recording.bag))
-    for path in (*recorded, out / SUMMARY_NAME, out / LOGS_NAME):
-        if Path(source).is_relative_to(path.resolve()):
-            raise MediaError(
-                f"{path.resolve()}: this run would replace it, but it is or holds the input "
-                "itself; choose another --out (with make: OUT=...)"
-            )
+    path = replaced_input((*recorded, out / SUMMARY_NAME, out / LOGS_NAME), [source])
+    if path is not None:
+        raise MediaError(
+            f"{path.resolve()}: this run would replace it, but it is or holds the input itself; "
+            "choose another --out (with make: OUT=...)"
+        )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tddfa_ros.core import media, model_set
-from tddfa_ros.core.atomic_file import replacing
+from tddfa_ros.core.atomic_file import replaced_input, replacing
 from tddfa_ros.core.config_arguments import add_config_arguments, config_from
 from tddfa_ros.core.errors import MediaError, TddfaError
 from tddfa_ros.core.outputs import OUTPUTS, write_picture
@@ -82,12 +81,11 @@ def _files(out: Path, stem: str, wishes: Wishes, max_faces: int) -> Iterator[Pat
 
 def _check_out(args: argparse.Namespace, wishes: Wishes, max_faces: int) -> None:
     """Raise :class:`MediaError` if the run would replace what it reads."""
-    # realpath, as Path.resolve raises where links lead in a circle.
-    inputs = {os.path.realpath(path) for path in args.files}
-    for stem in output_stems(args.files):
-        for path in _files(args.out, stem, wishes, max_faces):
-            if os.path.realpath(path) in inputs:
-                raise MediaError(f"{path}: is one of the inputs; choose another --out")
+    stems = output_stems(args.files)
+    outputs = (path for stem in stems for path in _files(args.out, stem, wishes, max_faces))
+    path = replaced_input(outputs, args.files)
+    if path is not None:
+        raise MediaError(f"{path}: is one of the inputs; choose another --out")
 
 
 def _write(path: Path, content: bytes) -> None:

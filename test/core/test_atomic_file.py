@@ -1,6 +1,6 @@
 import pytest
 
-from tddfa_ros.core.atomic_file import put_in_place, replacing
+from tddfa_ros.core.atomic_file import put_in_place, replaced_input, replacing
 
 
 def test_content_appears_under_the_name_only_when_complete(tmp_path):
@@ -57,3 +57,13 @@ def test_what_cannot_be_put_in_place_leaves_the_old_folder(tmp_path):
         put_in_place(tmp_path / "missing", path)
     assert (path / "file").read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_output_that_would_replace_an_input_is_found(tmp_path):
+    (tmp_path / "link").symlink_to("in")
+    (tmp_path / "circle").symlink_to("circle")
+    given = folder(tmp_path / "in", "read") / "file"
+    for lost in (given, given.parent, tmp_path / "link" / "file", tmp_path / "link"):
+        assert replaced_input([tmp_path / "out", lost], [tmp_path / "a", given]) == lost
+    free = [given.with_name("other"), given / "below", tmp_path / "circle"]
+    assert replaced_input(free, [given, tmp_path / "absent"]) is None
