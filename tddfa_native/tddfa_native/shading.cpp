@@ -13,6 +13,14 @@
 
 namespace tddfa {
 
+namespace {
+
+// How many pairs are looked through for the next of a fan. What lies further begins a fan of its
+// own: sums are the same, and a vertex of a million triangles costs no square of that.
+constexpr int32_t kFanReach = 64;
+
+}  // namespace
+
 int64_t build_rings(const int32_t* triangles, int32_t triangle_count, int32_t vertex_count,
                     int32_t* offsets, int32_t* pairs, int32_t* rings) {
     for (int32_t v = 0; v <= vertex_count; ++v) offsets[v] = 0;
@@ -40,7 +48,7 @@ int64_t build_rings(const int32_t* triangles, int32_t triangle_count, int32_t ve
             int32_t tip = pairs[2 * int64_t(used) + 1];
             rings[written++] = tip;
             ++used;
-            for (int32_t k = used; k < end; ++k) {
+            for (int32_t k = used; k < end && k - used < kFanReach; ++k) {
                 if (pairs[2 * int64_t(k)] != tip) continue;
                 tip = pairs[2 * int64_t(k) + 1];
                 rings[written++] = tip;

@@ -1,5 +1,7 @@
 """Normals, light, blending, samples, seen vertices and baking against independent arithmetic."""
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -49,6 +51,25 @@ def test_normals_are_area_weighted_means():
         assert np.abs(vertex_normals(vertices, topology) - expected)[sure].max() < 1e-4
         down = vertex_normals(vertices, topology, y_down=True)
         assert np.abs(down + expected)[sure].max() < 1e-4
+
+
+@pytest.mark.parametrize("fans", [True, False])
+def test_a_vertex_of_very_many_triangles(fans):
+    """Time in proportion to their number: a square of it would be a minute for each corner."""
+    count = 400_000
+    rng = np.random.default_rng(0)
+    angles = np.sort(rng.uniform(0, 2 * np.pi, 2 * count))
+    vertices = np.zeros((2 * count + 1, 3), np.float32)
+    vertices[1:] = np.stack([np.cos(angles), np.sin(angles), rng.uniform(0, 1, 2 * count)], axis=1)
+    first = np.arange(1, 2 * count, 1 if fans else 2)
+    triangles = np.stack([np.zeros_like(first), first, first + 1], axis=1)
+    rng.shuffle(triangles)
+    began_s = time.process_time()
+    topology = MeshTopology(triangles, len(vertices))
+    assert time.process_time() - began_s < 5
+    expected, lengths = normals_by_definition(vertices, triangles)
+    assert lengths[0] > 1
+    np.testing.assert_allclose(vertex_normals(vertices, topology)[0], expected[0], atol=1e-3)
 
 
 def test_chosen_normals_touch_nothing_else():
