@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from tddfa_ros.core.bag import BagMessage, ImageBag
 from tddfa_ros.core.errors import ImageError, MediaError
 from tddfa_ros.core.image_message import bgr_of_fields
+from tddfa_ros.core.image_times import ImageTimes
 from tddfa_ros.core.media_stream import Media, MediaFrame
+
+_log = logging.getLogger(__name__)
 
 
 class Bag(Media):
-    """Images of one topic of a rosbag2 recording, with the stamps of their headers."""
+    """Images of one topic of a rosbag2 recording, with the stamps of their headers.
+
+    Where those stay 0, the times of recording stand for them; see :class:`ImageTimes`.
+    """
 
     kind = "bag"
 
@@ -23,6 +30,7 @@ class Bag(Media):
         self._start(self._decode())
 
     def _decode(self) -> Iterator[MediaFrame]:
+        times = ImageTimes(_log.warning, "recording")
         for index, message in enumerate(self.messages((self.bag.image_topic,))):
             try:
                 image = self.bag.image(message)
@@ -30,7 +38,8 @@ class Bag(Media):
             except (MediaError, ImageError) as error:
                 self._skip(str(error))
                 continue
-            yield MediaFrame(pixels, image.stamp_ns, f"{index:06d}", image.frame_id)
+            stamp_ns = times.of(image.stamp_ns, message.received_ns)
+            yield MediaFrame(pixels, stamp_ns, f"{index:06d}", image.frame_id)
 
     def messages(self, topics: tuple[str, ...]) -> Iterator[BagMessage]:
         """Yield the undecoded messages of some topics, up to where the recording is damaged."""

@@ -13,13 +13,13 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from tddfa_ros.core.calibration import Camera
 from tddfa_ros.core.config import MetricConfig, PipelineConfig
 from tddfa_ros.core.errors import ImageError, TddfaError
+from tddfa_ros.core.image_times import ImageTimes
 from tddfa_ros.core.pipeline import FacePipeline
 from tddfa_ros.core.types import FrameResult
 from tddfa_ros.nodes.camera_info_input import CameraInfoInput
 from tddfa_ros.nodes.face_node_config import FaceNodeConfig
 from tddfa_ros.nodes.face_outputs import FaceOutputs
 from tddfa_ros.nodes.image_input import IncomingImage
-from tddfa_ros.nodes.image_times import ImageTimes
 from tddfa_ros.nodes.mesh_export import FittedImage
 from tddfa_ros.nodes.processing_errors import PROCESSING_ERRORS
 from tddfa_ros.nodes.raw_image import ImageHeader, decode_compressed_image, decode_image
@@ -75,7 +75,7 @@ class FaceWorker:
         self._decode = decode_compressed_image if compressed else decode_image
         self._rectified = rectified
         self._log = logger
-        self._times = ImageTimes(logger)
+        self._times = ImageTimes(logger.warning, "arrival, and a replay will not give the same")
         self._pipeline_lock = threading.Lock()
         self._pending: dict[int, _Pending] = {}
         self._running = False

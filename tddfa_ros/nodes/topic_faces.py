@@ -15,6 +15,7 @@ from tddfa_ros.core.config import MetricConfig, PipelineConfig
 from tddfa_ros.core.draw import draw_faces
 from tddfa_ros.core.errors import ImageError
 from tddfa_ros.core.image_message import COMPRESSED_TYPE, IMAGE_TYPE
+from tddfa_ros.core.image_times import ImageTimes
 from tddfa_ros.core.metric_frame import MetricFrame, MetricFrames
 from tddfa_ros.core.model_set import ModelSet
 from tddfa_ros.core.network_journal import Entry, JournaledNetworks, NetworkJournal
@@ -140,6 +141,7 @@ class TopicFaces:
         self._networks = JournaledNetworks(
             Networks(model_set, config), journal, spec.shape_count, spec.input_size
         )
+        self._times = ImageTimes(_log.warning, "recording")
         self._pipeline = FacePipeline(model_set, config, self._networks)
         self._frames = MetricFrames(self._pipeline.model, metric_config)
         self._smooths_poses = config.smoothing != "none"
@@ -200,7 +202,8 @@ class TopicFaces:
             return self._leave_out(message, entry.about.get("error", ""))
         try:
             header, image_bgr = decoded() if decoded else _remembered(entry)
-            result = self._pipeline.process(image_bgr, header.stamp_ns)
+            time_ns = self._times.of(header.stamp_ns, message.received_ns)
+            result = self._pipeline.process(image_bgr, time_ns)
         except ImageError as error:
             if entry is None:
                 self._journal.end_image({"error": str(error)}, is_frame=False)

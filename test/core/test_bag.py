@@ -25,8 +25,11 @@ COMPRESSIONS = [
 
 
 def header(index):
-    time_type = TYPES.types["builtin_interfaces/msg/Time"]
-    stamp = time_type(*divmod(FIRST_STAMP_NS + index * PERIOD_NS, 10**9))
+    return stamped_header(FIRST_STAMP_NS + index * PERIOD_NS)
+
+
+def stamped_header(stamp_ns):
+    stamp = TYPES.types["builtin_interfaces/msg/Time"](*divmod(stamp_ns, 10**9))
     return TYPES.types["std_msgs/msg/Header"](stamp=stamp, frame_id="optical")
 
 
@@ -82,6 +85,18 @@ def test_images_come_with_stamps_and_frame(tmp_path, plugin, msgtype, make, as_f
     assert {frame.frame_id for frame in frames} == {"optical"}
     for index, frame in enumerate(frames):
         assert (frame.image_bgr == 10 * index).all()
+
+
+def test_times_of_recording_stand_for_stamps_that_stay_0(tmp_path, plugin, caplog):
+    messages = [image(i) for i in range(5)]
+    for message in messages[:3]:
+        message.header = stamped_header(0)
+    path = write_bag(tmp_path / "bag", plugin, [("/cam", IMAGE_TYPE, messages)])
+    with open_media(path) as media:
+        times_ns = [frame.stamp_ns for frame in media]
+    stamps_ns = [FIRST_STAMP_NS + i * PERIOD_NS for i in (3, 4)]
+    assert times_ns == [0, PERIOD_NS, 2 * PERIOD_NS, *stamps_ns]
+    assert caplog.text.count("the images have no stamp") == 1
 
 
 def test_topic_is_chosen_or_the_first(tmp_path, plugin):

@@ -66,7 +66,8 @@ LATCHED = Qos(
 
 
 def header(index):
-    stamp = TYPES.types["builtin_interfaces/msg/Time"](*divmod(START_NS + index * PERIOD_NS, 10**9))
+    stamp_ns = 0 if index is None else START_NS + index * PERIOD_NS
+    stamp = TYPES.types["builtin_interfaces/msg/Time"](*divmod(stamp_ns, 10**9))
     return TYPES.types["std_msgs/msg/Header"](stamp=stamp, frame_id="optical")
 
 
@@ -295,6 +296,44 @@ def test_a_full_disk_is_one_clear_error_and_the_run_goes_on_later(
     assert not (tmp_path / f"{out_name}.part" / "bag").exists()
     assert main(command) == 0
     assert contents(out) == uninterrupted
+
+
+def test_faces_in_images_without_a_stamp_are_searched_by_the_times_of_recording(
+    tmp_path, astronaut, model_set, caplog
+):
+    one = np.hstack([astronaut, np.zeros_like(astronaut)])
+    two = np.hstack([astronaut, astronaut[:, ::-1]])
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        images = writer.add_connection("/image", IMAGE_TYPE, typestore=TYPES)
+        for index in range(12):
+            picture = one if index < 4 else two
+            writer.write(images, START_NS + index * PERIOD_NS, raw_image(None, picture))
+    bag = BagReader(tmp_path / "bag")
+    calibrated = BagCalibration(bag, "/image", rectified=False)
+    config = PipelineConfig(detection_interval_s=0.1)
+    topics = {"faces": "/faces", "faces/raw": "/faces/raw"}
+
+    def run(count):
+        made = []
+        with NetworkJournal(tmp_path / "journal", {"of": "this test"}) as journal:
+            settings = (config, MetricConfig(), calibrated, journal, topics)
+            with TopicFaces(model_set, *settings) as stream:
+                for message in itertools.islice(bag.messages(), count):
+                    made += stream.take(message, lambda m=message: decode(m))
+                made += stream.flush()
+        return [(m.topic, m.received_ns, m.data) for m in made]
+
+    run(7)
+    gone_on = run(12)
+    (tmp_path / "journal").unlink()
+    assert run(12) == gone_on
+    arrays = [
+        deserialize_message(data, FaceArray) for topic, _, data in gone_on if topic == "/faces"
+    ]
+    assert {(a.header.stamp.sec, a.header.stamp.nanosec) for a in arrays} == {(0, 0)}
+    assert [len(arrays[0].faces), len(arrays[-1].faces)] == [1, 2]
+    said = [record.getMessage() for record in caplog.records]
+    assert sum("no stamp" in text and "times of recording" in text for text in said) == 3
 
 
 @pytest.mark.parametrize("smoothing", ["one-euro", "window"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rclpy.impl.rcutils_logger import RcutilsLogger
+from collections.abc import Callable
 
 
 class ImageTimes:
@@ -10,10 +10,16 @@ class ImageTimes:
 
     A stream may well begin at 0. One whose header is left empty would stand still: nothing would be
     smoothed, searched for or shown again.
+
+    Parameters
+    ----------
+    warn : is told once if the stamps stay 0
+    instead : what the times of arrival are, for that warning
     """
 
-    def __init__(self, logger: RcutilsLogger) -> None:
-        self._log = logger
+    def __init__(self, warn: Callable[[str], object], instead: str) -> None:
+        self._warn = warn
+        self._instead = instead
         self._began_ns: int | None = None
         self._told = False
 
@@ -23,7 +29,7 @@ class ImageTimes:
         Parameters
         ----------
         stamp_ns : as its header says
-        arrived_ns : by the node's clock
+        arrived_ns : by the clock of the node, or of who recorded the bag
         """
         if stamp_ns:
             self._began_ns = None
@@ -33,8 +39,8 @@ class ImageTimes:
             return 0
         if not self._told:
             self._told = True
-            self._log.warning(
-                "the images have no stamp: faces are followed by the times of arrival, and a "
-                "replay will not give the same. Have the publisher fill in header.stamp"
+            self._warn(
+                f"the images have no stamp: faces are followed by the times of {self._instead}. "
+                "Have the publisher fill in header.stamp"
             )
         return arrived_ns - self._began_ns
