@@ -12,6 +12,7 @@ import yaml
 
 from tddfa_ros.core.array_file import read_bounded, short, shown
 from tddfa_ros.core.errors import ModelSetError, ModelSetNotFoundError, UnsafeFileError
+from tddfa_ros.core.yaml_text import read_yaml
 
 DESCRIPTION_FILE = "model.yaml"
 FACE_MODEL_FILE = "face_model.npz"
@@ -136,11 +137,9 @@ def read_description(folder: str | os.PathLike[str]) -> Description:
             "`python -m tddfa_ros models list` shows the sets there are."
         )
     try:
-        document = yaml.load(read_bounded(file, MAX_DESCRIPTION_BYTES), _Loader)
+        document = read_yaml(read_bounded(file, MAX_DESCRIPTION_BYTES))
     except (OSError, UnsafeFileError) as error:
         raise ModelSetError(f"{file}: cannot be read: {error}") from error
-    except _YAML_ERRORS as error:
-        raise ModelSetError(f"{file}: not YAML: {short(' '.join(str(error).split()))}") from error
     top = _Section(file, "", document)
     if top.take("format", int) != FORMAT:
         raise ModelSetError(
@@ -186,30 +185,6 @@ def dump_description(description: Description) -> str:
         "files": {name: dataclasses.asdict(rec) for name, rec in description.files.items()},
     }
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses merge keys: what they name is copied, so that nested ones grow exponentially."""
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        for key, _ in node.value:
-            if key.tag == "tag:yaml.org,2002:merge":
-                raise yaml.constructor.ConstructorError(
-                    None, None, "a merge key (<<) is not admitted; write its entries out"
-                )
-        super().flatten_mapping(node)
-
-
-# PyYAML lets pass what its constructors stumble over, such as KeyError for `!!bool maybe`.
-_YAML_ERRORS = (
-    yaml.YAMLError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 
 
 class _Dumper(yaml.SafeDumper):

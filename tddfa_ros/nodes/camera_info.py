@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
 from sensor_msgs.msg import CameraInfo
 
+from tddfa_ros.core.array_file import read_bounded, shown
 from tddfa_ros.core.calibration import Camera, camera_from_calibration
-from tddfa_ros.core.errors import ConfigError
+from tddfa_ros.core.errors import ConfigError, UnsafeFileError
+from tddfa_ros.core.yaml_text import read_yaml
 
 MAX_BYTES = 1 << 20
+LARGEST = sys.float_info.max  # integers of YAML may be larger
 _MODELS = ("plumb_bob", "rational_polynomial", "equidistant", "")
 
 
@@ -56,18 +59,19 @@ def read_calibration(file: str) -> CameraInfo:
     ConfigError
         Missing, no YAML, or a field is missing or of the wrong size.
     """
-    path = Path(file.removeprefix("file://")).expanduser()
+    path = Path(file.removeprefix("file://"))
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path}: too large for a calibration; expected a small YAML file")
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        path = path.expanduser()
+        content = read_yaml(read_bounded(path, MAX_BYTES))
+    except (OSError, RuntimeError, UnsafeFileError) as error:  # RuntimeError: no such home
         raise ConfigError(f"{path}: cannot be read as a calibration: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: not a calibration; expected what camera_calibration writes")
     model = content.get("distortion_model", "")
     if model not in _MODELS:
-        raise ConfigError(f"{path}: distortion_model {model!r} is not one of {', '.join(_MODELS)}")
+        raise ConfigError(
+            f"{path}: distortion_model {shown(model)} is not one of {', '.join(_MODELS)}"
+        )
     intrinsics = _matrix(path, content, "camera_matrix", 9)
     if intrinsics[0] <= 0 or intrinsics[4] <= 0:
         raise ConfigError(
@@ -89,7 +93,7 @@ def read_calibration(file: str) -> CameraInfo:
 def _size(path: Path, content: dict[str, Any], name: str) -> int:
     value = content.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 1 << 16:
-        raise ConfigError(f"{path}: {name} is {value!r}; expected a number of pixels")
+        raise ConfigError(f"{path}: {name} is {shown(value)}; expected a number of pixels")
     return value
 
 
@@ -106,7 +110,7 @@ def _matrix(
     data = entry.get("data") if isinstance(entry, dict) else None
     if not isinstance(data, list) or (count is not None and len(data) != count):
         expected = f"{count} numbers" if count else "a list of numbers"
-        raise ConfigError(f"{path}: {name}.data must be {expected}, not {data!r}")
-    if not all(isinstance(v, int | float) and abs(v) < float("inf") for v in data):
+        raise ConfigError(f"{path}: {name}.data must be {expected}, not {shown(data)}")
+    if not all(isinstance(v, int | float) and abs(v) <= LARGEST for v in data):
         raise ConfigError(f"{path}: {name}.data holds something other than finite numbers")
     return [float(v) for v in data]

@@ -55,12 +55,15 @@ def test_what_is_not_given_is_an_unrectified_camera(tmp_path):
     [
         {"image_width": None},
         {"image_width": "wide"},
+        {"image_width": int("9" * 4000)},
         {"image_height": -3},
         {"camera_matrix": None},
         {"camera_matrix": [1, 2, 3]},
         {"camera_matrix": {"data": [1] * 8}},
         {"camera_matrix": {"data": [0] * 9}},
         {"camera_matrix": {"data": [float("nan")] * 9}},
+        {"camera_matrix": {"data": [int("9" * 400)] * 9}},
+        {"camera_matrix": {"data": [-int("9" * 400)] * 9}},
         {"projection_matrix": {"data": ["a"] * 12}},
         {"distortion_model": "magic"},
     ],
@@ -70,12 +73,42 @@ def test_wrong_fields_are_named(tmp_path, changes):
         read_calibration(str(write(tmp_path, **changes)))
 
 
-@pytest.mark.parametrize("content", ["", "[1, 2]", "a: [", "!!python/object/apply:os.getcwd []"])
+def doubled(levels):
+    """Text of lists of which each holds the one before twice: 2**levels when written out."""
+    rows = [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, levels)]
+    return "\n".join(["a0: &a0 [1]", *rows, f"distortion_model: [*a{levels - 1}]"])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[1, 2]",
+        "a: [",
+        "!!python/object/apply:os.getcwd []",
+        "image_width: 2001-99-99",
+        "image_width: " + "9" * 5000,
+        "[" * 3000,
+        "image_width: !!bool maybe",
+        "<<: {image_width: 640}",
+        "image_width: \xff",
+        doubled(40),
+        "# " + "long" * 300_000,
+        "image_width: 0x1" + "0" * 10_000,
+        "camera_matrix: {data: [0x1" + "0" * 10_000 + "]}",
+    ],
+    ids=lambda text: text[:12],
+)
 def test_what_is_no_calibration_is_an_error(tmp_path, content):
     path = tmp_path / "camera.yaml"
-    path.write_text(content)
+    path.write_text(content, encoding="latin-1")
     with pytest.raises(ConfigError, match=r"camera\.yaml"):
         read_calibration(str(path))
+
+
+def test_a_home_that_nobody_has_is_an_error():
+    with pytest.raises(ConfigError, match="~no such user"):
+        read_calibration("~no such user/camera.yaml")
 
 
 def test_missing_file_is_an_error(tmp_path):
