@@ -202,7 +202,11 @@ class ImageBag(BagReader):
             yield self.image(message)
 
     def image(self, message: BagMessage) -> BagImage:
-        """Return an image message with its fields; :class:`MediaError` if it is damaged."""
+        """Return an image with its fields; :class:`MediaError` if it is none, or damaged."""
+        if message.msgtype not in (IMAGE_TYPE, COMPRESSED_TYPE):
+            raise MediaError(
+                f"{self.path}: a message on {message.topic} is a {message.msgtype}, no image"
+            )
         try:
             fields: Any = _TYPES.deserialize_cdr(message.data, message.msgtype)
         except BAG_ERRORS as error:

@@ -37,18 +37,19 @@ class BagCalibration:
         self.topic = camera_info_topic(image_topic)
         self._rectified = rectified
         self._message: Any = None
-        self._refused = ""
+        self._said = ""
         if any(c.topic == self.topic and c.msgtype == CAMERA_INFO_TYPE for c in bag.connections):
-            first = next(bag.messages((self.topic,)), None)
-            if first is not None:
+            for first in bag.messages((self.topic,)):
                 self.take(first)
+                if self._message is not None:
+                    break
 
     def take(self, message: BagMessage) -> None:
-        """Take over a CameraInfo; a damaged one is left out with a warning."""
+        """Take over a message of the topic; what is no CameraInfo is left out with a warning."""
         try:
             self._message = read_camera_info(message)
         except MediaError as error:
-            _log.warning("left out: %s", error)
+            self._say(f"left out: {error}")
 
     def camera(self, height: int, width: int) -> Camera | None:
         """Camera of an image of that size; None if it is not calibrated, or wrongly."""
@@ -57,14 +58,20 @@ class BagCalibration:
         try:
             return camera_of(self._message, height, width, rectified=self._rectified)
         except ConfigError as error:
-            if str(error) != self._refused:
-                self._refused = str(error)
-                _log.warning("%s: %s; no metric pose", self.topic, error)
+            self._say(f"{self.topic}: {error}; no metric pose")
             return None
+
+    def _say(self, text: str) -> None:
+        """Log a text unless it was the last one."""
+        if text != self._said:
+            self._said = text
+            _log.warning("%s", text)
 
 
 def read_camera_info(message: BagMessage) -> Any:
-    """Return the fields of a CameraInfo of a bag; :class:`MediaError` if it is damaged."""
+    """Return the fields of a CameraInfo of a bag; :class:`MediaError` if it is none, or damaged."""
+    if message.msgtype != CAMERA_INFO_TYPE:
+        raise MediaError(f"a message on {message.topic} is a {message.msgtype}, no CameraInfo")
     try:
         return _TYPES.deserialize_cdr(message.data, message.msgtype)
     except BAG_ERRORS as error:

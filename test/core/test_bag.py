@@ -132,6 +132,14 @@ def test_damaged_messages_are_left_out(tmp_path, plugin):
     assert media.skipped == 4
 
 
+def test_messages_of_another_type_on_the_topic_are_left_out(tmp_path, plugin):
+    text = TYPES.types["std_msgs/msg/String"](data="no image")
+    topics = [("/cam", IMAGE_TYPE, [image(0), image(1)]), ("/cam", "std_msgs/msg/String", [text])]
+    with open_media(write_bag(tmp_path / "bag", plugin, topics)) as media:
+        assert len(list(media)) == 2
+        assert media.skipped == 1
+
+
 def test_bag_without_images_is_an_error(tmp_path, plugin):
     path = write_bag(tmp_path / "bag", plugin, [("/cam", IMAGE_TYPE, [])])
     with pytest.raises(MediaError, match="holds no images"):

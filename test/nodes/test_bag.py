@@ -235,6 +235,35 @@ def test_a_calibrated_topic_has_metric_poses_of_its_own_camera(uninterrupted):
     assert raw[ZOOMED - 1] / raw[ZOOMED - 2] < 1.2
 
 
+def test_what_is_no_camera_info_on_its_topic_is_left_out(tmp_path, model_set, caplog):
+    text = TYPES.types["std_msgs/msg/String"](data="not a calibration")
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connections = [
+            writer.add_connection(f"/{name}", msgtype, typestore=TYPES)
+            for name, msgtype in (
+                ("a/image", IMAGE_TYPE),
+                ("b/image", IMAGE_TYPE),
+                ("a/camera_info", "std_msgs/msg/String"),
+                ("b/camera_info", "std_msgs/msg/String"),
+                ("b/camera_info", CAMERA_INFO_TYPE),
+            )
+        ]
+        for index in range(2):
+            image = raw_image(index, np.zeros((240, 320, 3), np.uint8))
+            string = TYPES.serialize_cdr(text, "std_msgs/msg/String")
+            messages = (image, image, string, string, calibration(index, 300.0))
+            for number, (connection, data) in enumerate(zip(connections, messages, strict=True)):
+                writer.write(connection, START_NS + 10 * index + number, data)
+    assert main(bag_command(tmp_path / "bag", tmp_path / "out", model_set.path)) == 0
+    assert [len(faces_on(contents(tmp_path / "out"), f"/{n}/faces")) for n in "ab"] == [2, 2]
+    for name in "ab":
+        told = f"left out: a message on /{name}/camera_info is a std_msgs/msg/String"
+        assert caplog.text.count(told) == 1
+    bag = BagReader(tmp_path / "bag")
+    assert BagCalibration(bag, "/a/image", rectified=False).camera(240, 320) is None
+    assert BagCalibration(bag, "/b/image", rectified=False).camera(240, 320).matrix[0, 0] == 300
+
+
 def start(arguments, limit_bytes=None):
     def limit_files():
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
