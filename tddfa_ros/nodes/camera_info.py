@@ -31,20 +31,24 @@ def camera_of(message: Any, height: int, width: int, *, rectified: bool) -> Came
     ConfigError
         See :func:`~tddfa_ros.core.calibration.camera_from_calibration`.
     """
-    roi = message.roi
     return camera_from_calibration(
-        matrix=message.k,
-        distortion=message.d,
-        distortion_model=message.distortion_model,
-        projection=message.p,
-        height=message.height,
-        width=message.width,
-        rectified=rectified,
-        image_height=height,
-        image_width=width,
-        roi_xywh=(roi.x_offset, roi.y_offset, roi.width, roi.height),
-        binning_xy=(message.binning_x, message.binning_y),
+        **calibration_fields(message), rectified=rectified, image_height=height, image_width=width
     )
+
+
+def calibration_fields(message: Any) -> dict[str, Any]:
+    """All of a CameraInfo that its camera depends on, by the names in `camera_from_calibration`."""
+    roi = message.roi
+    return {
+        "matrix": message.k,
+        "distortion": message.d,
+        "distortion_model": message.distortion_model,
+        "projection": message.p,
+        "height": message.height,
+        "width": message.width,
+        "roi_xywh": (roi.x_offset, roi.y_offset, roi.width, roi.height),
+        "binning_xy": (message.binning_x, message.binning_y),
+    }
 
 
 def read_calibration(file: str) -> CameraInfo:

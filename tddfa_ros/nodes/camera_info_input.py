@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
@@ -13,7 +14,7 @@ from sensor_msgs.msg import CameraInfo
 
 from tddfa_ros.core.calibration import Camera
 from tddfa_ros.core.errors import ConfigError
-from tddfa_ros.nodes.camera_info import camera_of
+from tddfa_ros.nodes.camera_info import calibration_fields, camera_of
 from tddfa_ros.nodes.quality_of_service import OVERRIDABLE, wrong_overrides
 
 # A publisher that is there sends its first message within this time, or it is not waited for.
@@ -119,7 +120,10 @@ class CameraInfoInput:
         if message is None:
             self._say(f"no message on {self.topic}: no metric pose, no TF")
             return None
-        key = (_calibration(message), height, width, rectified)
+        # As bytes: a NaN in a calibration is its own equal then.
+        fields = calibration_fields(message).values()
+        numbers = tuple(np.asarray(field).tobytes() for field in fields)
+        key = (numbers, height, width, rectified)
         if self._known[0] != key:
             self._known = (key, self._read(message, height, width, rectified))
         return self._known[1]
@@ -155,12 +159,3 @@ class CameraInfoInput:
         if text != self._said:
             self._said = text
             self._log.warning(text)
-
-
-def _calibration(message: CameraInfo) -> tuple[object, ...]:
-    """All that a camera is made of, without the header."""
-    sizes = (message.height, message.width)
-    numbers = (message.k.tobytes(), message.p.tobytes(), message.d.tobytes())
-    roi = message.roi
-    region = (roi.x_offset, roi.y_offset, roi.width, roi.height)
-    return (*sizes, *region, message.distortion_model, *numbers)

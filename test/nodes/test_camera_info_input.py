@@ -83,6 +83,15 @@ def test_an_image_of_a_part_of_the_sensor(cameras, send):
     np.testing.assert_array_equal(part.matrix[:2, 2], whole.matrix[:2, 2] - [160, 120])
 
 
+def test_a_camera_of_other_binning_is_another(cameras, send):
+    send(calibration(binning_x=1, binning_y=2))
+    assert cameras.camera(240, 640, rectified=False) is not None
+    send(calibration())
+    assert cameras.camera(240, 640, rectified=False) is None
+    (line,) = cameras._log.lines
+    assert "640x240" in line
+
+
 def test_the_newest_message_holds(cameras, send):
     send(calibration())
     send(calibration(k=[600.0, *K[1:]]))
