@@ -196,11 +196,6 @@ class ImageBag(BagReader):
         infos = [c.topic for c in self.connections if c.msgtype == CAMERA_INFO_TYPE]
         return expected if expected in infos else ""
 
-    def images(self) -> Iterator[BagImage]:
-        """Yield the image messages of the topic, with their fields, not yet decoded."""
-        for message in self.messages((self.image_topic,)):
-            yield self.image(message)
-
     def image(self, message: BagMessage) -> BagImage:
         """Return an image with its fields; :class:`MediaError` if it is none, or damaged."""
         if message.msgtype not in (IMAGE_TYPE, COMPRESSED_TYPE):

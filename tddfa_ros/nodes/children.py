@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -106,9 +105,3 @@ class ChildNode:
     def __exit__(self, *_: object) -> None:
         """Stop."""
         self.stop()
-
-
-def check_all(children: Iterable[ChildNode]) -> None:
-    """Raise :class:`NodeDiedError` for the first that has ended."""
-    for child in children:
-        child.check()
