@@ -13,10 +13,10 @@ import sys
 from dataclasses import dataclass
 
 from tddfa_ros.core.errors import TddfaError
+from tddfa_ros.core.interruption import EXIT_TERMINATED
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
 
 ERRORS_OF_THE_MACHINE = {
     errno.ENOSPC,

@@ -11,6 +11,7 @@ from tddfa_ros.core.errors import ConfigError
 
 PINHOLE_MODELS = ("", "none", "plumb_bob", "rational_polynomial", "thin_prism", "pinhole")
 FISHEYE_MODELS = ("equidistant", "fisheye")
+DISTORTION_MODELS = (*PINHOLE_MODELS, *FISHEYE_MODELS)
 ASSUMED_FIELD_OF_VIEW_DEG = 60.0
 PINHOLE_COEFFICIENTS = (0, 4, 5, 8, 12, 14)
 SHAPE_TOLERANCE = 0.02
@@ -106,7 +107,7 @@ def camera_from_calibration(
     ----------
     matrix : (3, 3), K: of the raw image
     distortion : (k,), D
-    distortion_model : plumb_bob, rational_polynomial, equidistant, or empty for none
+    distortion_model : one of :data:`DISTORTION_MODELS`; empty for none
     projection : (3, 4), P: of the rectified image
     height, width : size at calibration, pixels; 0 means that of the image
     rectified : whether the image is rectified: P holds then, without distortion
@@ -143,7 +144,7 @@ def camera_from_calibration(
                 f"camera calibration: {distortion_model} has {len(distortion)} coefficients, not 4"
             )
     elif distortion_model not in PINHOLE_MODELS:
-        known = ", ".join(name for name in (*PINHOLE_MODELS, *FISHEYE_MODELS) if name)
+        known = ", ".join(name for name in DISTORTION_MODELS if name)
         raise ConfigError(
             f"camera calibration: unknown distortion model {distortion_model!r}; known: {known}"
         )

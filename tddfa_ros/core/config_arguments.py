@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from tddfa_ros.core.config import Option, PipelineConfig, check_value, options
@@ -12,6 +12,26 @@ from tddfa_ros.core.errors import ConfigError
 TRUTHS = {"true": True, "false": False}
 FLAGS = {"smoothing": "--smooth"}
 """Settings whose flag is not simply their name."""
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """Names separated by commas, each once, in their order."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def names_among(allowed: Collection[str], least: int = 0) -> Callable[[str], tuple[str, ...]]:
+    """Make a reader of options: :func:`names_in`, at least so many, of those `allowed`."""
+
+    def read(text: str) -> tuple[str, ...]:
+        names = names_in(text)
+        for name in names:
+            if name not in allowed:
+                raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(allowed)}")
+        if len(names) < least:
+            raise argparse.ArgumentTypeError(f"name at least {least} of {', '.join(allowed)}")
+        return names
+
+    return read
 
 
 def flag(name: str) -> str:

@@ -26,9 +26,9 @@ import numpy as np
 
 from tddfa_ros.core.appearance import SIDE
 from tddfa_ros.core.errors import MediaError
-from tddfa_ros.core.networks import Fits, Networks
+from tddfa_ros.core.networks import Networks
 from tddfa_ros.core.search import LAG_FRAMES
-from tddfa_ros.core.types import Detections, MorphableParams
+from tddfa_ros.core.types import Detections, Fits, MorphableParams
 
 _HEAD = struct.Struct("<II")
 _NO_LOOK = np.full((SIDE, SIDE, 3), np.nan, np.float32)

@@ -9,9 +9,7 @@ from tddfa_ros.core.config import PipelineConfig
 from tddfa_ros.core.detect import Detector
 from tddfa_ros.core.model_set import ModelSet
 from tddfa_ros.core.regress import Regressor
-from tddfa_ros.core.types import Detections, MorphableParams
-
-Fits = tuple[tuple[MorphableParams | None, ...], np.ndarray]
+from tddfa_ros.core.types import Detections, Fits
 
 
 class Networks:

@@ -11,7 +11,7 @@ from tddfa_ros.core.mirror import ParameterMirror
 from tddfa_ros.core.model_set import ModelSet
 from tddfa_ros.core.onnx_session import OnnxSession, TensorSpec
 from tddfa_ros.core.patch import crop_into
-from tddfa_ros.core.types import MorphableParams
+from tddfa_ros.core.types import Fits, MorphableParams
 
 # Bounds the memory of a run; a crowd beyond it goes through in several.
 MAX_BATCH = 32
@@ -66,7 +66,7 @@ class Regressor:
 
     def regress(
         self, image_bgr: np.ndarray, rois_xyxy: np.ndarray, *, mirrored: bool = False
-    ) -> tuple[tuple[MorphableParams | None, ...], np.ndarray]:
+    ) -> Fits:
         """Fit the face in each region.
 
         Parameters

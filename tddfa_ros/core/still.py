@@ -12,9 +12,7 @@ import numpy as np
 
 from tddfa_ros.core.camera import mean_fit
 from tddfa_ros.core.model_description import RegressorSpec
-from tddfa_ros.core.types import MorphableParams
-
-Fits = tuple[tuple[MorphableParams | None, ...], np.ndarray]
+from tddfa_ros.core.types import Fits, MorphableParams
 
 
 def fit_still(

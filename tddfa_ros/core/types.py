@@ -84,6 +84,10 @@ class MorphableParams:
         )
 
 
+Fits = tuple[tuple[MorphableParams | None, ...], np.ndarray]
+"""Parameters of n faces, None where one has no fit; (n,) float32 confidences, NaN if unknown."""
+
+
 @dataclass(frozen=True)
 class HeadPose:
     """Orientation of a head under the weak-perspective camera of the fit.

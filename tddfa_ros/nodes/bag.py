@@ -33,7 +33,7 @@ from tddfa_ros.core.atomic_file import replaced_input
 from tddfa_ros.core.bag import BagMessage, BagReader, namespace_of
 from tddfa_ros.core.bag_copy import WRITE_ERRORS, BagCopy, check_out
 from tddfa_ros.core.config import MetricConfig, PipelineConfig
-from tddfa_ros.core.config_arguments import add_config_arguments, config_from
+from tddfa_ros.core.config_arguments import add_config_arguments, config_from, names_among, names_in
 from tddfa_ros.core.errors import MediaError
 from tddfa_ros.core.folder_lock import locked
 from tddfa_ros.core.interruption import Interruption
@@ -60,34 +60,20 @@ _log = logging.getLogger(__name__)
 _Decoded = Callable[[], Any]
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-
-
-def _outputs(text: str) -> tuple[str, ...]:
-    names = _names(text)
-    for name in names:
-        if name not in OUTPUTS:
-            raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(OUTPUTS)}")
-    if not names:
-        raise argparse.ArgumentTypeError(f"name at least one of {', '.join(OUTPUTS)}")
-    return names
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
     parser.add_argument("bag", type=Path, metavar="IN", help="bag folder, .mcap or .db3 file")
     parser.add_argument("--out", type=Path, required=True, help="the bag to write; see below")
     parser.add_argument(
         "--topics",
-        type=_outputs,
+        type=names_among(OUTPUTS, least=1),
         default=("faces",),
         metavar="NAMES",
         help=f"what is added, separated by commas: {', '.join(OUTPUTS)} (default faces)",
     )
     parser.add_argument(
         "--image-topics",
-        type=_names,
+        type=names_in,
         default=(),
         metavar="TOPICS",
         help="image topics to process, separated by commas (default: all, but for depth images, "

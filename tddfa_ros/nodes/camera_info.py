@@ -9,13 +9,12 @@ from typing import Any
 from sensor_msgs.msg import CameraInfo
 
 from tddfa_ros.core.array_file import read_bounded, shown
-from tddfa_ros.core.calibration import Camera, camera_from_calibration
+from tddfa_ros.core.calibration import DISTORTION_MODELS, Camera, camera_from_calibration
 from tddfa_ros.core.errors import ConfigError, UnsafeFileError
 from tddfa_ros.core.yaml_text import read_yaml
 
 MAX_BYTES = 1 << 20
 LARGEST = sys.float_info.max  # integers of YAML may be larger
-_MODELS = ("plumb_bob", "rational_polynomial", "equidistant", "")
 
 
 def uncalibrated(height: int, width: int) -> CameraInfo:
@@ -72,9 +71,9 @@ def read_calibration(file: str) -> CameraInfo:
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: not a calibration; expected what camera_calibration writes")
     model = content.get("distortion_model", "")
-    if model not in _MODELS:
+    if model not in DISTORTION_MODELS:
         raise ConfigError(
-            f"{path}: distortion_model {shown(model)} is not one of {', '.join(_MODELS)}"
+            f"{path}: distortion_model {shown(model)} is not one of {', '.join(DISTORTION_MODELS)}"
         )
     intrinsics = _matrix(path, content, "camera_matrix", 9)
     if intrinsics[0] <= 0 or intrinsics[4] <= 0:

@@ -17,6 +17,7 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from tddfa_msgs.msg import FaceArray
 from tddfa_ros.core.bag_media import Bag
+from tddfa_ros.core.config_arguments import names_in
 from tddfa_ros.core.errors import ImageError, MediaError
 from tddfa_ros.core.image_message import CAMERA_INFO_TYPE, IMAGE_TYPE
 from tddfa_ros.core.media import open_media
@@ -280,7 +281,7 @@ class MediaSource(Node):
         """Who must still subscribe before the first image goes out."""
         config, topic = self._config, self._images.topic_name
         here = self.get_namespace().rstrip("/")
-        names = [name.strip() for name in config.wait_for_nodes.split(",") if name.strip()]
+        names = names_in(config.wait_for_nodes)
         count = config.wait_for_subscribers
         if names:
             wanted = {name if name.startswith("/") else f"{here}/{name}" for name in names}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from tddfa_ros.core.config_arguments import names_among
 from tddfa_ros.core.mesh_io import POSES
 from tddfa_ros.core.outputs import DEFAULT_TEXTURE_SIZE, OUTPUTS, OVERLAY_PARTS, Scene
 from tddfa_ros.core.pipeline import FacePipeline
@@ -65,17 +65,6 @@ class Stage:
         )
 
 
-def _names(allowed: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
-    def read(text: str) -> tuple[str, ...]:
-        names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-        for name in names:
-            if name not in allowed:
-                raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(allowed)}")
-        return names
-
-    return read
-
-
 def _texture_size(text: str) -> int:
     if not text.isdecimal() or not SMALLEST_TEXTURE <= int(text) <= LARGEST_TEXTURE:
         raise argparse.ArgumentTypeError(
@@ -89,7 +78,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     listed = "; ".join(f"{name}: {output.description}" for name, output in OUTPUTS.items())
     parser.add_argument(
         "--overlay",
-        type=_names(OVERLAY_PARTS),
+        type=names_among(OVERLAY_PARTS),
         default=DEFAULT_OVERLAY,
         metavar="PARTS",
         help="what the annotated picture shows, separated by commas, drawn in that order: "
@@ -97,7 +86,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--outputs",
-        type=_names(tuple(OUTPUTS)),
+        type=names_among(OUTPUTS),
         default=(),
         metavar="NAMES",
         help=f"further files, each <stem>_<name>, separated by commas. {listed}",

@@ -3,7 +3,7 @@ import argparse
 import pytest
 
 from tddfa_ros.core.config import MetricConfig, PipelineConfig, options
-from tddfa_ros.core.config_arguments import add_config_arguments, config_from, flag
+from tddfa_ros.core.config_arguments import add_config_arguments, config_from, flag, names_among
 
 
 @pytest.fixture
@@ -55,3 +55,12 @@ def test_bad_values_are_usage_errors(parser, arguments, capsys):
         parser.parse_args(arguments.split())
     assert exit_info.value.code == 2
     assert arguments.split()[1] in capsys.readouterr().err
+
+
+def test_names_are_separated_by_commas_and_checked():
+    read = names_among({"mesh": 1, "depth": 2, "uv": 3}, least=1)
+    assert read(" depth,mesh,, depth") == ("depth", "mesh")
+    assert names_among(["mesh"])(" ,") == ()
+    for wrong, why in (("mesh,magic", "'magic' is not one of mesh, depth, uv"), ("", "at least 1")):
+        with pytest.raises(argparse.ArgumentTypeError, match=why):
+            read(wrong)

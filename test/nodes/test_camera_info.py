@@ -1,8 +1,9 @@
 import pytest
 import yaml
 
+from tddfa_ros.core.calibration import DISTORTION_MODELS
 from tddfa_ros.core.errors import ConfigError
-from tddfa_ros.nodes.camera_info import read_calibration, uncalibrated
+from tddfa_ros.nodes.camera_info import camera_of, read_calibration, uncalibrated
 
 CALIBRATION = {
     "image_width": 640,
@@ -35,6 +36,16 @@ def test_calibration_is_read(tmp_path, prefix):
     assert list(info.k) == CALIBRATION["camera_matrix"]["data"]
     assert list(info.d) == CALIBRATION["distortion_coefficients"]["data"]
     assert list(info.p) == CALIBRATION["projection_matrix"]["data"]
+
+
+@pytest.mark.parametrize("model", DISTORTION_MODELS)
+def test_every_distortion_model_of_a_camera_is_read(tmp_path, model):
+    coefficients = {"data": [0.1, 0.2, 0.3, 0.4]}
+    path = write(tmp_path, distortion_model=model, distortion_coefficients=coefficients)
+    info = read_calibration(str(path))
+    assert info.distortion_model == model
+    camera = camera_of(info, 480, 640, rectified=False)
+    assert list(camera.distortion) == coefficients["data"]
 
 
 def test_what_is_not_given_is_an_unrectified_camera(tmp_path):
