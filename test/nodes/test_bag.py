@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -430,54 +429,6 @@ def test_what_cannot_be_done_is_said_before_any_work(
     assert main(command) == 1
     assert what in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
-
-
-def files_below(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.mark.parametrize(
-    ("source", "out"),
-    [
-        ("drive", "drive"),
-        ("drive/drive.mcap", "drive"),
-        ("drive/drive.mcap", "link"),
-        ("drive", "drive/drive.mcap"),
-        ("drive", "link/drive.mcap"),
-        ("link/drive.mcap", "drive/drive.mcap"),
-        ("linked", "drive/drive.mcap"),
-        ("new.part/bag/drive", "new"),
-        ("new.mcap.part/0.journal/drive.mcap", "new.mcap"),
-    ],
-)
-def test_a_run_that_would_replace_its_input_is_refused(
-    tmp_path, monkeypatch, recorded, tddfa_v2_set, capsys, source, out
-):
-    monkeypatch.chdir(tmp_path)
-    for name in ("drive", "new.part/bag/drive", "new.mcap.part/0.journal"):
-        shutil.copytree(recorded, name)
-    Path("link").symlink_to("drive")
-    Path("linked").mkdir()
-    shutil.copy("drive/metadata.yaml", "linked")
-    Path("linked/drive.mcap").symlink_to("../drive/drive.mcap")
-    before = files_below(tmp_path)
-    assert main(bag_command(source, out, tddfa_v2_set, "--restart")) == 1
-    assert "the input itself; choose another --out" in capsys.readouterr().err
-    assert files_below(tmp_path) == before
-
-
-@pytest.mark.parametrize("names", [["notes.txt"], ["0.journal", "notes.journal"], ["bag/notes"]])
-def test_a_folder_of_the_users_in_the_place_of_the_unfinished_run_stays(
-    tmp_path, recorded, tddfa_v2_set, capsys, names
-):
-    part = tmp_path / "out.mcap.part"
-    for name in names:
-        (part / name).parent.mkdir(parents=True, exist_ok=True)
-        (part / name).touch()
-    before = files_below(tmp_path)
-    assert main(bag_command(recorded, tmp_path / "out.mcap", tddfa_v2_set, "--restart")) == 1
-    assert f"{part}: is in the way, and no unfinished run" in capsys.readouterr().err
-    assert files_below(tmp_path) == before
 
 
 def test_what_is_put_beside_the_unfinished_run_stays(tmp_path, recorded, model_set):
