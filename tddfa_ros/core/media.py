@@ -20,7 +20,12 @@ import numpy as np
 
 from tddfa_ros.core.errors import ImageError, MediaError
 from tddfa_ros.core.image_encoding import bgr_from_array, bgr_from_file_bytes
-from tddfa_ros.core.media_stream import Media, MediaFrame
+from tddfa_ros.core.media_stream import (
+    FALLBACK_RATE_HZ,
+    Media,
+    MediaFrame,
+    plausible_rate_hz,
+)
 
 BAG_SUFFIXES = frozenset((".mcap", ".db3"))
 IMAGE_SUFFIXES = frozenset(
@@ -62,9 +67,8 @@ class Video(Media):
             raise MediaError(f"{path}: holds no video stream")
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
-        fps = float(self._stream.average_rate or 0)
-        self.fps = fps = fps if 0.1 <= fps <= 1000.0 else 30.0
-        self._period_ns = round(1e9 / fps)
+        self.fps = plausible_rate_hz(float(self._stream.average_rate or 0)) or FALLBACK_RATE_HZ
+        self._period_ns = round(1e9 / self.fps)
         self.frame_count = self._stream.frames or None
         self._start(self._decode())
 
@@ -178,8 +182,7 @@ class Camera(Media):
                 f"{source}: no such camera, or it is in use by another program, or this user may "
                 "not read it (on Linux: be in the group 'video')"
             )
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps = fps if 0.1 <= fps <= 1000.0 else None
+        self.fps = plausible_rate_hz(self._capture.get(cv2.CAP_PROP_FPS))
         self._start(self._grab())
 
     def _open(self) -> cv2.VideoCapture:

@@ -12,7 +12,15 @@ import numpy as np
 
 from tddfa_ros.core.errors import MediaError
 
+FALLBACK_RATE_HZ = 30.0
+"""Frame rate of what states none, or states nonsense."""
+
 _log = logging.getLogger(__name__)
+
+
+def plausible_rate_hz(rate_hz: float) -> float | None:
+    """`rate_hz` if it can be the rate of a camera, a video or a time-lapse, else None."""
+    return rate_hz if 0.001 <= rate_hz <= 1000 else None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pytest
 from tddfa_ros.core import media as media_module
 from tddfa_ros.core.errors import ImageError, MediaError
 from tddfa_ros.core.media import Camera, image_paths, is_bag, is_camera, open_media, read_image
+from tddfa_ros.core.media_stream import plausible_rate_hz
 
 FPS = 25
 PERIOD_NS = 40_000_000
@@ -60,6 +61,16 @@ def write_video_of_times(path, times_ms):
 
 def numbers_of(frames):
     return [round((float(frame.image_bgr.mean()) - 5) / 10) for frame in frames]
+
+
+@pytest.mark.parametrize("rate_hz", [0.0, -5.0, float("nan"), float("inf"), 90000.0, 1e-9])
+def test_nonsense_is_no_rate(rate_hz):
+    assert plausible_rate_hz(rate_hz) is None
+
+
+@pytest.mark.parametrize("rate_hz", [1 / 900, 0.24, 23.976, 1000.0])
+def test_rates_of_videos_and_time_lapses_are_plausible(rate_hz):
+    assert plausible_rate_hz(rate_hz) == rate_hz
 
 
 def test_video_gives_each_frame_with_its_stamp(tmp_path):
