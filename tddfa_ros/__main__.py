@@ -21,6 +21,7 @@ EXIT_INTERRUPTED = 130
 ERRORS_OF_THE_MACHINE = {
     errno.ENOSPC,
     errno.EDQUOT,
+    errno.EFBIG,
     errno.EROFS,
     errno.EACCES,
     errno.EPERM,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -42,23 +44,29 @@ class BagWriter:
     ----------
     path : the bag's folder; a bag that is there already is replaced when this one is closed
     topics : message type by topic, as ``{"/image": "sensor_msgs/msg/Image"}``
+
+    Attributes
+    ----------
+    in_place : whether it was closed and has its name
+
+    Raises
+    ------
+    MediaError
+        Here and later, when it cannot be written; an earlier bag of that name stays.
     """
 
     def __init__(self, path: Path, topics: dict[str, str]) -> None:
         self.path = Path(path)
         self.message_count = 0
+        self.in_place = False
         self._discarded = False
         # metadata.yaml names the files, and these the folder: so it is moved, not renamed.
         self._workplace = temporary_beside(self.path)
         self._writer = Writer(
             self._workplace / self.path.name, version=9, storage_plugin=StoragePlugin.MCAP
         )
-        try:
+        with self._writing():
             self._writer.open()
-        except OSError as error:
-            raise MediaError(
-                f"{self.path}: cannot write a bag there ({error.strerror}); choose another folder"
-            ) from error
         store = typestore_with_faces()
         self._connections: dict[str, Connection] = {
             topic: self._writer.add_connection(
@@ -77,7 +85,8 @@ class BagWriter:
 
     def write(self, topic: str, received_ns: int, data: bytes) -> None:
         """Add one serialised message with the time of its reception, nanoseconds since 1970."""
-        self._writer.write(self._connections[topic], received_ns, data)
+        with self._writing():
+            self._writer.write(self._connections[topic], received_ns, data)
         self.message_count += 1
 
     def discard(self) -> None:
@@ -88,7 +97,27 @@ class BagWriter:
         """Finish the bag; an empty one is removed. May be called twice."""
         if not self._workplace.exists():
             return
-        self._writer.close()
-        if self.message_count and not self._discarded:
-            put_in_place(self._workplace / self.path.name, self.path)
-        shutil.rmtree(self._workplace)
+        given_up = self._discarded
+        try:
+            with self._writing():
+                self._writer.close()
+                if self.message_count and not self._discarded:
+                    put_in_place(self._workplace / self.path.name, self.path)
+                    self.in_place = True
+        except MediaError:
+            if not given_up:
+                raise
+        finally:
+            shutil.rmtree(self._workplace, ignore_errors=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn what fails inside into a :class:`MediaError`; the bag is given up then."""
+        try:
+            yield
+        except OSError as error:
+            self._discarded = True
+            raise MediaError(
+                f"{self.path}: cannot write a bag there ({error.strerror}); make room, or choose "
+                "another folder"
+            ) from error
