@@ -1,38 +1,44 @@
 """Writers of videos and of JSON lines that survive an interruption.
 
 Both write under a temporary name. Leaving their ``with`` block, by its end, an error or Ctrl-C,
-closes the file properly and gives it its name; a file without a single frame, or one that was
-discarded, is removed instead.
+closes the file properly and gives it its name; a file without a single frame, one that was
+discarded, or one that could not be written in full, is removed instead.
 """
 
 from __future__ import annotations
 
-import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-import cv2
+import av
 import numpy as np
 
 from tddfa_ros.core.atomic_file import temporary_beside
 from tddfa_ros.core.errors import ImageError, MediaError
+from tddfa_ros.core.media_stream import FALLBACK_RATE_HZ
+from tddfa_ros.core.video_encoder import VideoEncoder
 
-FALLBACK_RATE_HZ = 30.0
-"""Frame rate of a video whose source names none, or names nonsense."""
-
-
-def plausible_rate_hz(rate_hz: float) -> float:
-    """`rate_hz` if it can be the frame rate of a video, else :data:`FALLBACK_RATE_HZ`."""
-    return rate_hz if math.isfinite(rate_hz) and 0.5 <= rate_hz <= 1000 else FALLBACK_RATE_HZ
+LONGEST_GAP_NS = 600_000_000_000
+"""For so long a picture is shown at most: a clock that was set may leap by years."""
 
 
 class _NamedWhenDone:
-    """A file that lives under a temporary name until it is closed."""
+    """A file that lives under a temporary name until it is closed.
+
+    Attributes
+    ----------
+    path : its name
+    frame_count : frames written so far
+    in_place : whether it was closed and has its name
+    """
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
         self.frame_count = 0
+        self.in_place = False
         self._discarded = False
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,102 +60,161 @@ class _NamedWhenDone:
     def _close_file(self) -> None:
         raise NotImplementedError
 
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn what fails inside into a :class:`MediaError`; the file is given up then."""
+        try:
+            yield
+        except OSError as error:
+            self._discarded = True
+            raise MediaError(
+                f"{self.path}: cannot be written ({error.strerror}); make room there, or choose "
+                "another place"
+            ) from error
+
     def discard(self) -> None:
         """Have :meth:`close` remove the file; an earlier one of that name stays."""
         self._discarded = True
 
     def close(self) -> None:
-        """Finish the file; without a frame nothing is left behind. May be called twice."""
-        self._close_file()
-        if not self._temporary.exists():
-            return
-        if self.frame_count and not self._discarded:
-            self._temporary.replace(self.path)
-        else:
-            self._temporary.unlink()
+        """Finish the file; without a frame nothing is left behind. May be called twice.
+
+        Raises
+        ------
+        MediaError
+            What was left to write could not be written; an earlier file of that name stays.
+        """
+        given_up = self._discarded
+        try:
+            with self._writing():
+                self._close_file()
+                if self.frame_count and not self._discarded and self._temporary.exists():
+                    self._temporary.replace(self.path)
+                    self.in_place = True
+        except MediaError:
+            if not given_up:  # else that it cannot be closed either is no news
+                raise
+        finally:
+            with suppress(OSError):
+                self._temporary.unlink()
+
+
+class _Times:
+    """When each picture of a video is shown: its stamp, counted from the first one.
+
+    A picture that is not later than the one before comes as soon after it as can be, so that those
+    after it keep their time. Where time stays behind, as in a recording that is played again, or
+    leaps back by a step or more, it goes on from there, one step after what came before. Gaps are
+    cut to :data:`LONGEST_GAP_NS`.
+
+    Parameters
+    ----------
+    rate_hz : its period is the usual step; None takes the newest gap that there was
+    """
+
+    def __init__(self, rate_hz: float | None) -> None:
+        self.step_ns = 1e9 / (rate_hz or FALLBACK_RATE_HZ)
+        self._follows_gaps = rate_hz is None
+        self._last_ns = -self.step_ns
+        self._zero_ns: int | None = None
+        self._is_behind = False
+
+    def next_ns(self, stamp_ns: int | None) -> float:
+        """Nanoseconds from the first picture on; never less than those before."""
+        if stamp_ns is None:
+            self._last_ns += self.step_ns
+            return self._last_ns
+        gap_ns = self.step_ns
+        if self._zero_ns is not None:
+            gap_ns = stamp_ns - self._zero_ns - self._last_ns
+            if gap_ns > 0:
+                self._is_behind = False
+                gap_ns = min(gap_ns, LONGEST_GAP_NS)
+                if self._follows_gaps:
+                    self.step_ns = gap_ns
+            else:
+                leaps = self._is_behind or gap_ns <= -self.step_ns
+                self._is_behind = True
+                if not leaps:
+                    return self._last_ns
+                gap_ns = self.step_ns
+        self._last_ns += gap_ns
+        self._zero_ns = stamp_ns - round(self._last_ns)
+        return self._last_ns
 
 
 class VideoWriter(_NamedWhenDone):
-    """MPEG-4 video whose size is that of the first picture.
+    """Video (H.264, where FFmpeg has it) of stamped pictures, each shown at its own time.
 
-    The codec wants even sides: an odd one gets a copy of its last row or column. A later picture
-    of another size is scaled to fit and framed in black.
+    Its size is that of the first picture. The codec wants even sides: an odd one gets a copy of
+    its last row or column. A later picture of another size is scaled to fit and framed in black.
 
     Parameters
     ----------
     path : must end in ``.mp4``
-    rate_hz : frames a second
+    rate_hz : pictures a second, as their source states it; None if it does not. Pictures without
+        stamps come at this rate, and the last one is shown for its period.
 
     Raises
     ------
     MediaError
-        Wrong suffix, a folder of that name, a name that is not UTF-8, or OpenCV cannot open the
-        file.
+        Wrong suffix, or a folder of that name.
     """
 
-    def __init__(self, path: str | os.PathLike, rate_hz: float) -> None:
+    def __init__(self, path: str | os.PathLike, rate_hz: float | None) -> None:
         if Path(path).suffix.lower() != ".mp4":
             raise MediaError(f"{path}: a video is written as .mp4; end the name with it")
-        absolute = Path(path).absolute()
-        try:
-            str(absolute).encode()
-        except UnicodeEncodeError as error:  # OpenCV would crash
-            raise MediaError(
-                f"{absolute}: is not UTF-8, which OpenCV needs of the name of a video and of its "
-                "folders; choose another"
-            ) from error
         super().__init__(path)
-        self._rate_hz = plausible_rate_hz(rate_hz)
-        self._writer: cv2.VideoWriter | None = None
-        self._size_wh = (0, 0)
+        self._times = _Times(rate_hz)
+        self._encoder: VideoEncoder | None = None
 
-    def write(self, image_bgr: np.ndarray) -> None:
-        """Add one picture, (height, width, 3) uint8."""
+    def write(self, image_bgr: np.ndarray, stamp_ns: int | None = None) -> None:
+        """Add one picture.
+
+        Parameters
+        ----------
+        image_bgr : (height, width, 3) uint8
+        stamp_ns : nanoseconds since any time; None for a period after the one before. Pictures of
+            a video have either all a stamp, or none.
+
+        Raises
+        ------
+        ImageError
+            No such picture.
+        MediaError
+            It cannot be encoded or written. An earlier file of that name stays.
+        """
         if image_bgr.ndim != 3 or image_bgr.shape[2] != 3 or image_bgr.dtype != np.uint8:
             raise ImageError(
                 f"picture of shape {image_bgr.shape}, {image_bgr.dtype}: a video takes "
                 "(height, width, 3) uint8"
             )
-        if self._writer is None:
-            self._writer = self._opened(image_bgr)
-        self._writer.write(self._fitted(image_bgr))
+        with self._writing():
+            if self._encoder is None:
+                height, width = image_bgr.shape[:2]
+                rate_hz = 1e9 / self._times.step_ns
+                self._encoder = VideoEncoder(self._temporary, (width, height), rate_hz)
+            time_ns = self._times.next_ns(stamp_ns)
+            self._encoder.write(image_bgr, time_ns, self._times.step_ns)
         self.frame_count += 1
 
-    def _opened(self, image_bgr: np.ndarray) -> cv2.VideoWriter:
-        height, width = image_bgr.shape[:2]
-        self._size_wh = (width + width % 2, height + height % 2)
-        codec = cv2.VideoWriter_fourcc(*"mp4v")
-        # Else FFmpeg takes what stands before a colon for a protocol.
-        target = str(self._temporary.absolute())
-        writer = cv2.VideoWriter(target, codec, self._rate_hz, self._size_wh)
-        if not writer.isOpened():
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            with super()._writing():
+                yield
+        except av.FFmpegError as error:
+            self._discarded = True
+            size = "x".join(map(str, self._encoder.size_wh)) if self._encoder else "such"
             raise MediaError(
-                f"{self.path}: cannot write a {width}x{height} video there; is the folder "
-                "writable, and was OpenCV built with FFmpeg?"
-            )
-        return writer
-
-    def _fitted(self, image_bgr: np.ndarray) -> np.ndarray:
-        height, width = image_bgr.shape[:2]
-        out_width, out_height = self._size_wh
-        if (width, height) == self._size_wh:
-            return image_bgr
-        right, bottom = out_width - width, out_height - height
-        if right in (0, 1) and bottom in (0, 1):
-            return cv2.copyMakeBorder(image_bgr, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
-        ratio = min(out_width / width, out_height / height)
-        size_wh = max(1, int(width * ratio)), max(1, int(height * ratio))
-        framed = np.zeros((out_height, out_width, 3), np.uint8)
-        left, top = (out_width - size_wh[0]) // 2, (out_height - size_wh[1]) // 2
-        framed[top : top + size_wh[1], left : left + size_wh[0]] = cv2.resize(
-            image_bgr, size_wh, interpolation=cv2.INTER_AREA
-        )
-        return framed
+                f"{self.path}: no video of {size} pixels can be made ({error.strerror}); try "
+                "smaller pictures"
+            ) from error
 
     def _close_file(self) -> None:
-        if self._writer is not None:
-            self._writer.release()
-            self._writer = None
+        encoder, self._encoder = self._encoder, None
+        if encoder is not None:
+            encoder.close()
 
 
 class LinesWriter(_NamedWhenDone):
@@ -158,7 +223,7 @@ class LinesWriter(_NamedWhenDone):
     Raises
     ------
     MediaError
-        There is a folder of that name, or the file cannot be made.
+        There is a folder of that name, or the file cannot be made or written.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -172,7 +237,8 @@ class LinesWriter(_NamedWhenDone):
 
     def write(self, line: str) -> None:
         """Add one line, which brings its own newline."""
-        self._file.write(line)
+        with self._writing():
+            self._file.write(line)
         self.frame_count += 1
 
     def _close_file(self) -> None:

@@ -18,7 +18,7 @@ from tddfa_ros.core import media
 from tddfa_ros.core.atomic_file import replaced_input, replacing
 from tddfa_ros.core.errors import MediaError, TddfaError
 from tddfa_ros.core.interruption import Interruption
-from tddfa_ros.core.recording import FALLBACK_RATE_HZ, VideoWriter
+from tddfa_ros.core.recording import VideoWriter
 from tddfa_ros.core.sample_media import CLIP_RATE_HZ, astronaut_clip
 from tddfa_ros.nodes.recorder import Recorder, Recording
 from tddfa_ros.nodes.session import CompanyError, Session, find_model_set, say
@@ -85,13 +85,13 @@ def astronaut_video(path: Path) -> Path:
     return path
 
 
-def _input_of(args: argparse.Namespace) -> tuple[str, float]:
-    """Return the source and its frame rate; a source that cannot be read is an error at once."""
+def _input_of(args: argparse.Namespace) -> tuple[str, float | None]:
+    """Return the source and its rate, or None; a source that cannot be read is an error at once."""
     source = args.input or str(astronaut_video(args.out / "astronaut.mp4"))
     if media.is_camera(source):
-        return source, FALLBACK_RATE_HZ
+        return source, None
     with media.open_media(source) as opened:
-        return str(Path(source).resolve()), opened.fps or FALLBACK_RATE_HZ
+        return str(Path(source).resolve()), opened.fps
 
 
 def _refuse_own_files(source: str, recording: Recording, out: Path) -> None:
@@ -190,4 +190,4 @@ def _report(recording: Recording, out: Path) -> None:
     for line in recording.statistics.lines():
         say(line)
     written = (recording.video, recording.lines, recording.bag)
-    say("written  " + ", ".join(str(file.path) for file in written if file.path.exists()))
+    say("written  " + ", ".join(str(file.path) for file in written if file.in_place))

@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-import numpy as np
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
@@ -26,7 +25,6 @@ IMAGE_TOPIC = "/image"
 FACES_TOPIC = "/faces"
 BAG_TOPICS = {IMAGE_TOPIC: "sensor_msgs/msg/Image", FACES_TOPIC: "tddfa_msgs/msg/FaceArray"}
 QUEUE_DEPTH = 30
-MOST_REPEATED_FRAMES = 120
 
 
 def stamp_ns_of(data: bytes) -> int:
@@ -36,35 +34,16 @@ def stamp_ns_of(data: bytes) -> int:
     return sec * NS_PER_S + nanosec
 
 
-class SteadyVideo:
-    """Writes stamped pictures as a video of constant rate: gaps are filled with the one before."""
-
-    def __init__(self, writer: VideoWriter, rate_hz: float) -> None:
-        self._writer = writer
-        self._rate_hz = rate_hz
-        self._last: tuple[int, np.ndarray] | None = None
-
-    def write(self, image_bgr: np.ndarray, stamp_ns: int) -> None:
-        """Add one picture."""
-        if self._last is not None:
-            last_ns, last_bgr = self._last
-            steps = round((stamp_ns - last_ns) * self._rate_hz / 1e9)
-            for _ in range(min(steps - 1, MOST_REPEATED_FRAMES)):
-                self._writer.write(last_bgr)
-        self._writer.write(image_bgr)
-        self._last = stamp_ns, image_bgr
-
-
 class Recording:
     """The files of a run, and what it amounted to; leaving the ``with`` block finishes them.
 
     Parameters
     ----------
     folder : gets ``annotated.mp4``, ``faces.jsonl`` and the bag ``bag/``
-    rate_hz : frames a second of the video
+    rate_hz : images a second of the source, if it states them
     """
 
-    def __init__(self, folder: Path, rate_hz: float) -> None:
+    def __init__(self, folder: Path, rate_hz: float | None) -> None:
         self.statistics = RunStatistics()
         self.heard_count = 0
         self.discarded = False
@@ -75,7 +54,6 @@ class Recording:
             self.lines = self._stack.enter_context(LinesWriter(folder / "faces.jsonl"))
             self.bag = self._stack.enter_context(BagWriter(folder / "bag", BAG_TOPICS))
             self._stack = self._stack.pop_all()
-        self._steady = SteadyVideo(self.video, rate_hz)
 
     def __enter__(self) -> Self:
         """Return self."""
@@ -120,7 +98,7 @@ class Recording:
         """Take a serialised Image with the faces drawn; :class:`ImageError` if it is damaged."""
         self.heard_count += 1
         header, image_bgr = decode_image(data)
-        self._steady.write(image_bgr, header.stamp_ns)
+        self.video.write(image_bgr, header.stamp_ns)
 
 
 class Recorder(Node):

@@ -1,4 +1,7 @@
-"""Fit and track the faces in a video: an annotated mp4 and <stem>.jsonl, one line a frame."""
+"""Fit and track the faces in a video: an annotated mp4 and <stem>.jsonl, one line a frame.
+
+Each picture of the mp4 is shown at its time in the source, also where its frame rate varies.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from tddfa_ros.core.errors import MediaError
 from tddfa_ros.core.interruption import Interruption
 from tddfa_ros.core.outputs import OUTPUTS
 from tddfa_ros.core.pipeline import FacePipeline
-from tddfa_ros.core.recording import FALLBACK_RATE_HZ, LinesWriter, VideoWriter
+from tddfa_ros.core.recording import LinesWriter, VideoWriter
 from tddfa_ros.core.results import frame_line
 from tddfa_ros.core.types import FrameResult
 from tddfa_ros.tools.outputs import Stage, add_output_arguments, as_bgr, wishes_from
@@ -67,11 +70,11 @@ class VideoSinks:
     ----------
     out_path : the annotated video; the results go beside it with suffix ``.jsonl``, pictures as
         videos ``<stem>_<name>.mp4``, meshes frame by frame into folders ``<stem>_<name>``
-    rate_hz : frames a second of the videos
+    rate_hz : frames a second of the source, if it states them
     stage : makes the scenes and knows what is wanted
     """
 
-    def __init__(self, out_path: Path, rate_hz: float, stage: Stage) -> None:
+    def __init__(self, out_path: Path, rate_hz: float | None, stage: Stage) -> None:
         self._stage = stage
         self._videos: dict[str, VideoWriter] = {}
         self._mesh_folders: dict[str, Path] = {}
@@ -92,17 +95,20 @@ class VideoSinks:
 
     def __exit__(self, *_: object) -> None:
         """Close all files, and say what was written."""
-        self._stack.close()
-        if self.lines.frame_count:
-            files = ", ".join(str(w.path) for w in (self.annotated, self.lines))
-            sys.stdout.write(f"{self.lines.frame_count} frames -> {files}\n")
+        try:
+            self._stack.close()
+        finally:
+            written = [w for w in (self.annotated, self.lines) if w.in_place]
+            if written:
+                files = ", ".join(str(w.path) for w in written)
+                sys.stdout.write(f"{written[-1].frame_count} frames -> {files}\n")
 
     def write(self, image_bgr: np.ndarray, result: FrameResult) -> None:
         """Add one frame to all of them."""
         scene = self._stage.scene(image_bgr, result)
-        self.annotated.write(scene.overlay(self._stage.wishes.overlay))
+        self.annotated.write(scene.overlay(self._stage.wishes.overlay), result.stamp_ns)
         for name, video in self._videos.items():
-            video.write(as_bgr(OUTPUTS[name].picture(scene)))
+            video.write(as_bgr(OUTPUTS[name].picture(scene)), result.stamp_ns)
         for name, folder in self._mesh_folders.items():
             folder.mkdir(parents=True, exist_ok=True)
             OUTPUTS[name].write(scene, folder / f"{result.frame_index:06d}{OUTPUTS[name].suffix}")
@@ -155,9 +161,8 @@ def run(args: argparse.Namespace) -> int:
         stop = stack.enter_context(Interruption())
         source = stack.enter_context(media.open_media(args.file))
         pipeline = stack.enter_context(closing(FacePipeline(chosen, config)))
-        rate_hz = source.fps or FALLBACK_RATE_HZ
         stage = Stage(pipeline, wishes)
-        sinks = stack.enter_context(VideoSinks(args.out, rate_hz, stage))
+        sinks = stack.enter_context(VideoSinks(args.out, source.fps, stage))
         progress = stack.enter_context(
             tqdm(total=source.frame_count, unit="frame", disable=None, leave=False)
         )

@@ -18,10 +18,13 @@ from sensor_msgs.msg import Image
 
 from tddfa_msgs.msg import FaceArray
 from tddfa_ros.__main__ import main
+from tddfa_ros.core.media import open_media
 from tddfa_ros.core.recording import VideoWriter
 from tddfa_ros.core.sample_media import astronaut_clip
 
 CLIP_FRAMES = 180
+TICK_NS = 2778
+"""Of the times in a video."""
 IMAGES, FACES = "/image", "/faces"
 
 
@@ -105,6 +108,10 @@ def test_demo_without_input_records_the_astronaut(world, tddfa_v2_set, tmp_path)
     first = messages[IMAGES][0]
     assert (first.height, first.width, first.encoding) == (480, 640, "bgr8")
     assert frame_count(out / "annotated.mp4") == CLIP_FRAMES
+    with open_media(out / "annotated.mp4") as annotated:
+        assert annotated.fps == 30.0
+        shown_ns = [frame.stamp_ns for frame in annotated]
+    assert shown_ns == [pytest.approx(line["stamp_ns"], abs=TICK_NS) for line in lines]
 
 
 def test_ctrl_c_keeps_video_bag_and_lines(world, tddfa_v2_set, tmp_path, await_recorded):

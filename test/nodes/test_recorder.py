@@ -1,6 +1,6 @@
 import json
+import resource
 
-import cv2
 import numpy as np
 import pytest
 
@@ -11,12 +11,13 @@ from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.highlevel import AnyReader
 
 from tddfa_msgs.msg import FaceArray
-from tddfa_ros.core.errors import ImageError
+from tddfa_ros.core.errors import ImageError, MediaError
+from tddfa_ros.core.media import open_media
 from tddfa_ros.core.results import face_from_dict
 from tddfa_ros.nodes.face_bytes import face_array_bytes, typestore_with_faces
 from tddfa_ros.nodes.face_from_message import face_from_message
 from tddfa_ros.nodes.raw_image import ImageHeader, encode_image
-from tddfa_ros.nodes.recorder import Recording, SteadyVideo, stamp_ns_of
+from tddfa_ros.nodes.recorder import Recording, stamp_ns_of
 
 FRAME_NS = 40_000_000
 START_NS = 1_700_000_000_123_456_789
@@ -102,11 +103,12 @@ def test_video_bag_and_lines_hold_the_same_run(fitted, tmp_path):
         points = [(p.x, p.y, p.z) for p in message.faces[0].landmarks]
         np.testing.assert_array_equal(written.landmarks, np.array(points, np.float32))
 
-    # The picture that has no answer is filled with the one before, so that the pace is kept.
-    capture = cv2.VideoCapture(str(tmp_path / "annotated.mp4"))
-    levels = [capture.read()[1].mean() for _ in range(6)]
-    assert not capture.read()[0]
-    assert levels == [pytest.approx(v, abs=5) for v in (0, 40, 80, 80, 160, 200)]
+    # Where a picture has no answer, the one before stays for longer.
+    with open_media(tmp_path / "annotated.mp4") as media:
+        pictures = list(media)
+    assert [p.stamp_ns for p in pictures] == [i * FRAME_NS for i in (0, 1, 2, 4, 5)]
+    levels = [p.image_bgr.mean() for p in pictures]
+    assert levels == [pytest.approx(v, abs=5) for v in (0, 40, 80, 160, 200)]
 
 
 def test_bag_is_readable_by_its_own_definitions_alone(fitted, tmp_path):
@@ -138,34 +140,24 @@ def test_a_second_recording_replaces_the_first_and_an_empty_or_discarded_one_lea
     assert [p.name for p in tmp_path.iterdir()] == ["bag"]
 
 
-class CountedWriter:
-    def __init__(self):
-        self.levels = []
-
-    def write(self, image_bgr):
-        self.levels.append(int(image_bgr[0, 0, 0]))
-
-
-@pytest.mark.parametrize(
-    ("stamps", "expected"),
-    [
-        ([0, 1, 2], [0, 1, 2]),
-        ([0, 3, 4], [0, 0, 0, 1, 2]),
-        ([0, 0, 1], [0, 1, 2]),
-        ([5, 0, 1], [0, 1, 2]),
-    ],
-)
-def test_steady_video_fills_gaps_and_bears_repeated_and_backward_stamps(stamps, expected):
-    writer = CountedWriter()
-    steady = SteadyVideo(writer, 25.0)
-    for level, stamp in enumerate(stamps):
-        steady.write(np.full((2, 2, 3), level, np.uint8), stamp * FRAME_NS)
-    assert writer.levels == expected
-
-
-def test_a_huge_gap_is_filled_in_part_only():
-    writer = CountedWriter()
-    steady = SteadyVideo(writer, 25.0)
-    steady.write(np.zeros((2, 2, 3), np.uint8), 0)
-    steady.write(np.ones((2, 2, 3), np.uint8), 3600 * 1_000_000_000)
-    assert len(writer.levels) < 200
+def test_a_bag_that_cannot_be_written_is_an_error_and_the_earlier_one_stays(tmp_path):
+    info = {"source_timestamp": START_NS, "received_timestamp": START_NS}
+    image = encode_image(np.zeros((480, 640, 3), np.uint8), header_of(START_NS))
+    with Recording(tmp_path, 25.0) as recording:
+        recording.add_image(image, info)
+    (earlier,) = (tmp_path / "bag").glob("*.mcap")
+    content = earlier.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, limits[1]))
+    try:
+        with (
+            pytest.raises(MediaError, match=r"bag: cannot write a bag there \(File too large\)"),
+            Recording(tmp_path, 25.0) as recording,
+        ):
+            for _ in range(4):
+                recording.add_image(image, info)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not recording.bag.in_place
+    assert [p.name for p in tmp_path.iterdir()] == ["bag"]
+    assert earlier.read_bytes() == content

@@ -1,14 +1,18 @@
 import itertools
 import json
+import resource
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
+from rosbags.rosbag2 import Writer
+from rosbags.typesys import Stores, get_typestore
 
 from tddfa_ros.core.config import PipelineConfig
 from tddfa_ros.core.media_stream import MediaFrame
@@ -19,10 +23,16 @@ from tddfa_ros.tools.video import process_frames
 
 TRACK_TOLERANCE_PX = 1.0
 FRAME_NS = 33_333_333
+TICK_NS = 2778
 
 
 def read_lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def times_ns(path: Path) -> list[int]:
+    with av.open(path.open("rb")) as container:
+        return [round(f.pts * f.time_base * 10**9) for f in container.decode(video=0)]
 
 
 def frame_count(path: Path) -> int:
@@ -255,20 +265,95 @@ def test_a_name_that_is_too_long_is_told_in_one_line(run_cli, short_clip, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_name_that_is_not_utf8_is_read_but_no_video_is_written_to_it(
-    run_cli, short_clip, tddfa_v2_set, tmp_path
-):
+def test_a_name_that_is_not_utf8_is_read_and_written(run_cli, short_clip, tddfa_v2_set, tmp_path):
     source = tmp_path / "v\udcfc.mp4"
     source.write_bytes(short_clip.read_bytes())
-    out = tmp_path / "out"
-    done = run_cli("video", source, "--model-set", tddfa_v2_set, "--out", out / source.name)
-    assert done.returncode == 1
-    assert "is not UTF-8" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not out.exists()
-    done = run_cli("video", source, "--model-set", tddfa_v2_set, "--out", out / "a.mp4")
+    out = tmp_path / "out" / source.name
+    done = run_cli("video", source, "--model-set", tddfa_v2_set, "--out", out)
     assert done.returncode == 0, done.stderr
-    assert frame_count(out / "a.mp4") == 12
+    assert len(times_ns(out)) == 12
+    assert len(read_lines(out.with_suffix(".jsonl"))) == 12
+
+
+def variable_rate_video(path: Path) -> list[int]:
+    """Write a clip that slows down after 10 of its 30 frames."""
+    stamps_ns = [FRAME_NS * max(index, 4 * index - 30) for index in range(30)]
+    with VideoWriter(path, 30.0) as writer:
+        for image_bgr, stamp_ns in zip(astronaut_clip(), stamps_ns, strict=False):
+            writer.write(image_bgr, stamp_ns)
+    return stamps_ns
+
+
+def time_lapse(path: Path) -> list[int]:
+    """Write a video of a picture every 25/6 s."""
+    with VideoWriter(path, 0.24) as writer:
+        for image_bgr in itertools.islice(astronaut_clip(), 7):
+            writer.write(image_bgr)
+    return [round(index * 1e9 / 0.24) for index in range(7)]
+
+
+def slow_bag(path: Path) -> list[int]:
+    """Write a recording of 10 Hz, with the stamps of a clock, one image missing."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    types = store.types
+    stamps_ns = [1_700_000_000_123_456_789 + 100_000_000 * i for i in range(8) if i != 5]
+    with Writer(path, version=9) as writer:
+        connection = writer.add_connection("/image", "sensor_msgs/msg/Image", typestore=store)
+        for image_bgr, stamp_ns in zip(astronaut_clip(), stamps_ns, strict=False):
+            stamp = types["builtin_interfaces/msg/Time"](*divmod(stamp_ns, 10**9))
+            header = types["std_msgs/msg/Header"](stamp=stamp, frame_id="camera")
+            image = types["sensor_msgs/msg/Image"](
+                header, *image_bgr.shape[:2], "bgr8", 0, 3 * image_bgr.shape[1], image_bgr.ravel()
+            )
+            data = store.serialize_cdr(image, "sensor_msgs/msg/Image")
+            writer.write(connection, stamp_ns, data)
+    return stamps_ns
+
+
+@pytest.mark.parametrize("make_source", [variable_rate_video, time_lapse, slow_bag])
+def test_the_annotated_video_has_the_times_of_its_source(
+    run_cli, tddfa_v2_set, tmp_path, make_source
+):
+    source, out = tmp_path / "source.mp4", tmp_path / "out" / "a.mp4"
+    stamps_ns = make_source(source)
+    done = run_cli(
+        *("video", source, "--model-set", tddfa_v2_set, "--out", out),
+        *("--outputs", "depth", "--smooth", "window"),
+    )
+    assert done.returncode == 0, done.stderr
+    written_ns = [line["stamp_ns"] for line in read_lines(out.with_suffix(".jsonl"))]
+    assert written_ns == [pytest.approx(stamp_ns, abs=TICK_NS) for stamp_ns in stamps_ns]
+    expected_ns = [pytest.approx(s - stamps_ns[0], abs=TICK_NS) for s in stamps_ns]
+    for path in (out, out.with_name("a_depth.mp4")):
+        assert times_ns(path) == expected_ns
+        assert frame_count(path) == len(expected_ns)
+
+
+@pytest.mark.parametrize(("limit", "failing"), [(100_000, "a.mp4"), (2000, "a.jsonl")])
+def test_what_cannot_be_written_is_told_and_the_earlier_files_stay(
+    run_cli, tddfa_v2_set, tmp_path, limit, failing
+):
+    pictures, out = tmp_path / "pictures", tmp_path / "out"
+    pictures.mkdir()
+    out.mkdir()
+    rng = np.random.default_rng(1)
+    for index in range(20):
+        noise = rng.integers(0, 256, (240, 320, 3), np.uint8)
+        cv2.imwrite(str(pictures / f"{index}.png"), noise)
+        # Each line of a face has two thousand characters and more.
+        if failing == "a.jsonl":
+            cv2.imwrite(str(pictures / f"{index}.png"), next(astronaut_clip()))
+    (out / failing).write_text("earlier")
+    done = run_cli(
+        *("video", pictures, "--model-set", tddfa_v2_set, "--out", out / "a.mp4"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert done.returncode == 1
+    assert f"{failing}: cannot be written (File too large); make room" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert failing not in done.stdout
+    assert (out / failing).read_text() == "earlier"
+    assert not list(out.glob(".*"))
 
 
 def test_a_time_of_day_may_be_the_name(run_cli, short_clip, tddfa_v2_set, tmp_path):
