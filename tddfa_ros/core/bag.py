@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
 
 from tddfa_ros.core.errors import MediaError
-from tddfa_ros.core.image_message import CAMERA_INFO_TYPE, COMPRESSED_TYPE, IMAGE_TYPE
+from tddfa_ros.core.image_message import CAMERA_INFO_TYPE, COMPRESSED_TYPE, FACES_TYPE, IMAGE_TYPE
 
 # That of Python, or of a package in its place: whichever this version of rosbags uses.
 _ZSTD_ERROR = getattr(getattr(reader, "zstd", None), "ZstdError", RuntimeError)
@@ -40,6 +41,7 @@ BAG_ERRORS = (
 """What the readers of a damaged bag raise."""
 
 _TYPES = get_typestore(Stores.ROS2_JAZZY)
+_log = logging.getLogger(__name__)
 
 
 def _why(error: BaseException) -> str:
@@ -130,6 +132,24 @@ class BagReader:
                 counts[connection.topic] = counts.get(connection.topic, 0) + connection.msgcount
         return counts
 
+    def camera_topics(self) -> list[str]:
+        """Image topics with messages that show a camera's picture, in alphabetical order.
+
+        Depth images do not, nor what lies below a topic of faces; a compressed topic does not
+        beside its raw twin.
+        """
+        counts = {topic: count for topic, count in self.image_counts().items() if count}
+        faces = {c.topic for c in self.connections if c.msgtype == FACES_TYPE}
+
+        def shows_a_camera(topic: str) -> bool:
+            is_twin = topic.endswith("/compressed") and topic.removesuffix("/compressed") in counts
+            parts = topic.split("/")
+            above = {"/".join(parts[:k]) for k in range(1, len(parts))}
+            of_faces = "faces" in parts[:-1] or bool(above & faces)
+            return not (is_twin or of_faces or any("depth" in part for part in parts))
+
+        return sorted(filter(shows_a_camera, counts))
+
     def messages(self, topics: tuple[str, ...] | None = None) -> Iterator[BagMessage]:
         """Yield the messages of some topics, or of all, in the order of recording.
 
@@ -162,7 +182,8 @@ class ImageBag(BagReader):
     Parameters
     ----------
     path : bag folder (with metadata.yaml), .mcap or .db3 file
-    topic : image topic; empty takes the only one, or the first in alphabetical order
+    topic : image topic; empty takes the first of a camera in alphabetical order, and says so if
+        there are more
 
     Raises
     ------
@@ -186,7 +207,11 @@ class ImageBag(BagReader):
         with_images = sorted(name for name, count in counts.items() if count)
         if not with_images or (wanted and not counts[wanted]):
             raise MediaError(f"{self.path}: the bag holds no images")
-        chosen = wanted or with_images[0]
+        cameras = self.camera_topics()
+        chosen = wanted or (cameras or with_images)[0]
+        if not wanted and len(cameras) > 1:
+            others = ", ".join(name for name in cameras if name != chosen)
+            _log.warning("%s: %s is taken, of several image topics: %s", self.path, chosen, others)
         self.frame_count = counts[chosen]
         return chosen
 

@@ -11,6 +11,7 @@ from tddfa_ros.core.image_encoding import bgr_from_buffer, bgr_from_file_bytes
 IMAGE_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
+FACES_TYPE = "tddfa_msgs/msg/FaceArray"
 
 
 def bgr_of_fields(fields: Any) -> np.ndarray:

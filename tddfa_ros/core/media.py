@@ -267,7 +267,7 @@ def open_media(
     Parameters
     ----------
     source : path of a file or folder, number or device of a camera, or address of a stream
-    topic : image topic of a bag; empty takes the first
+    topic : image topic of a bag; empty takes the first of a camera
     told : what is not logged again; of a source that is played once more its `told`
     stop : once it is set, a camera's iteration ends, though the camera give no image
 

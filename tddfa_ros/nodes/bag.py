@@ -77,10 +77,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=(),
         metavar="TOPICS",
         help="image topics to process, separated by commas (default: all, but for depth images, "
-        "what lies below a topic 'faces', and the compressed twin of a raw topic)",
+        "what lies below a topic of faces, and the compressed twin of a raw topic)",
     )
     parser.add_argument(
         "--name",
+        type=_topic_name,
         default="faces",
         help="name of the added topics in the place of 'faces' (default faces)",
     )
@@ -89,6 +90,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_config_arguments(parser)
     add_config_arguments(parser, config_class=MetricConfig)
+
+
+def _topic_name(text: str) -> str:
+    """Check a relative ROS name."""
+    token = "[A-Za-z_][A-Za-z0-9_]*"
+    if "__" in text or not re.fullmatch(f"{token}(/{token})*", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no name of a topic: letters, digits and single underscores, parted by "
+            "slashes, no part beginning with a digit"
+        )
+    return text
 
 
 def chosen_image_topics(bag: BagReader, wanted: tuple[str, ...]) -> tuple[str, ...]:
@@ -104,16 +116,10 @@ def chosen_image_topics(bag: BagReader, wanted: tuple[str, ...]) -> tuple[str, .
     for topic in wanted:
         if topic not in counts:
             raise MediaError(f"{bag.path}: no images on {topic!r}; topics with images: {listed}")
-    chosen = wanted or tuple(topic for topic in sorted(counts) if _shows_a_camera(topic, counts))
+    chosen = wanted or tuple(bag.camera_topics())
     if not chosen:
         raise MediaError(f"{bag.path}: no camera images; topics with images: {listed}")
     return chosen
-
-
-def _shows_a_camera(topic: str, counts: dict[str, int]) -> bool:
-    is_twin = topic.endswith("/compressed") and topic.removesuffix("/compressed") in counts
-    parts = topic.split("/")
-    return not is_twin and "faces" not in parts[:-1] and not any("depth" in p for p in parts)
 
 
 def output_topics(
@@ -138,6 +144,23 @@ def _require_free(bag: BagReader, topics: Iterable[str], name: str) -> None:
         raise MediaError(
             f"{bag.path}: has a topic {taken[0]} already; choose another name than "
             f"--name {name}, say --name {name}_again"
+        )
+
+
+def _check_replaced(out: Path, added: set[str]) -> None:
+    """Raise :class:`MediaError` if `out` is anything but what such a run has written before."""
+    if not out.exists():
+        return
+    try:
+        before = BagReader(out)
+    except MediaError as error:
+        raise MediaError(f"{out}: is no bag, and stays; choose another --out") from error
+    there = {connection.topic for connection in before.connections}
+    before.close()
+    if not added & there:
+        raise MediaError(
+            f"{out}: is another recording, without a topic {min(added)}, and stays; move it, or "
+            "choose another --out"
         )
 
 
@@ -228,7 +251,9 @@ def run(args: argparse.Namespace) -> int:
         stack.callback(bag.close)
         image_topics = chosen_image_topics(bag, args.image_topics)
         topics = output_topics(image_topics, args.topics, args.name)
-        _require_free(bag, [t for named in topics.values() for t in named.values()], args.name)
+        added = {topic for named in topics.values() for topic in named.values()}
+        _require_free(bag, added, args.name)
+        _check_replaced(args.out, added)
         chosen = model_set.load(model_set.find(config.model_set))
         stop = stack.enter_context(Interruption())
         stack.enter_context(locked(part, on_wait=lambda: _in_use(part)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -48,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="video, image, folder of images, bag or webcam number (default: the astronaut)",
     )
     parser.add_argument(
+        "--image-topic", default="", metavar="TOPIC", help="of a bag (default: a camera's first)"
+    )
+    parser.add_argument(
         "--model-set", default="", metavar="SET", help="folder or name of the model set"
     )
     parser.add_argument(
@@ -61,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--duration",
         type=float,
         metavar="SECONDS",
-        help="end after this time (default: when the media end; a webcam never does)",
+        help="end so long after the first image (default: when the media end; a webcam's never do)",
     )
     parser.add_argument(
         "--overlay",
@@ -90,7 +94,7 @@ def _input_of(args: argparse.Namespace) -> tuple[str, float | None]:
     source = args.input or str(astronaut_video(args.out / "astronaut.mp4"))
     if media.is_camera(source):
         return source, None
-    with media.open_media(source) as opened:
+    with media.open_media(source, topic=args.image_topic) as opened:
         return str(Path(source).resolve()), opened.fps
 
 
@@ -118,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
         "frame_policy": args.frame_policy,
         "overlay": args.overlay,
     }
-    media_parameters = {"input": source, "loop": False}
+    media_parameters = {"input": source, "loop": False, "bag_topic": args.image_topic}
     with ExitStack() as stack:
         stop = stack.enter_context(Interruption())
         recording = Recording(args.out, rate_hz)
@@ -153,6 +157,7 @@ def _play(
 ) -> None:
     """Listen until the media have ended and all is quiet, or the time is up."""
     began_s = time.monotonic()
+    end_s = math.inf
     heard_count, heard_s = 0, began_s
     while not stop.requested:
         session.spin_once()
@@ -164,9 +169,12 @@ def _play(
         ended = not session.media_source.running
         if ended and now_s - heard_s > QUIET_S:
             return
-        if duration_s is not None and now_s - began_s > duration_s:
+        if recording.statistics.image_count:
+            if duration_s is not None and end_s == math.inf:
+                end_s = now_s + duration_s
+        elif now_s - began_s > FIRST_IMAGE_TIMEOUT_S:
             return
-        if not recording.statistics.image_count and now_s - began_s > FIRST_IMAGE_TIMEOUT_S:
+        if now_s > end_s:
             return
 
 

@@ -28,7 +28,6 @@ from tddfa_ros.core.types import (
 from tddfa_ros.nodes.cdr import CdrWriter
 from tddfa_ros.nodes.raw_image import ImageHeader
 
-FACES_TYPE = "tddfa_msgs/msg/FaceArray"
 _VISIBILITY_NOT_KNOWN = np.full(LANDMARK_COUNT, np.nan, np.float32)
 _UINT32_MAX = 2**32 - 1
 _NO_POSITION, _NO_TURN = (0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0)

@@ -14,7 +14,7 @@ class MediaSourceConfig(CheckedConfig):
     input: str = option(
         "0", "Video, image, folder of images, rosbag2 recording, webcam number or device, stream."
     )
-    bag_topic: str = option("", "Image topic of a bag; empty takes the first.")
+    bag_topic: str = option("", "Image topic of a bag; empty takes the first of a camera.")
     rate_hz: float = option(
         0.0,
         "Images per second; 0 takes the source's own pace. Stamps stay those of the source.",

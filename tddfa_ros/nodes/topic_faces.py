@@ -14,7 +14,7 @@ from tddfa_ros.core.calibration import Camera
 from tddfa_ros.core.config import MetricConfig, PipelineConfig
 from tddfa_ros.core.draw import draw_faces
 from tddfa_ros.core.errors import ImageError
-from tddfa_ros.core.image_message import COMPRESSED_TYPE, IMAGE_TYPE
+from tddfa_ros.core.image_message import COMPRESSED_TYPE, FACES_TYPE, IMAGE_TYPE
 from tddfa_ros.core.image_times import ImageTimes
 from tddfa_ros.core.metric_frame import MetricFrame, MetricFrames
 from tddfa_ros.core.model_set import ModelSet
@@ -23,7 +23,7 @@ from tddfa_ros.core.networks import Networks
 from tddfa_ros.core.pipeline import FacePipeline
 from tddfa_ros.core.types import FrameResult
 from tddfa_ros.nodes.bag_calibration import BagCalibration
-from tddfa_ros.nodes.face_bytes import FACES_TYPE, face_array_bytes
+from tddfa_ros.nodes.face_bytes import face_array_bytes
 from tddfa_ros.nodes.raw_image import (
     ImageHeader,
     decode_compressed_image,

@@ -48,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.mp4",
         help="annotated video; the results go beside it as FILE.jsonl",
     )
+    parser.add_argument(
+        "--image-topic", default="", metavar="TOPIC", help="of a bag (default: a camera's first)"
+    )
     add_output_arguments(parser)
     add_config_arguments(parser)
 
@@ -159,7 +162,7 @@ def run(args: argparse.Namespace) -> int:
     chosen = model_set.load(model_set.find(config.model_set))
     with ExitStack() as stack:
         stop = stack.enter_context(Interruption())
-        source = stack.enter_context(media.open_media(args.file))
+        source = stack.enter_context(media.open_media(args.file, topic=args.image_topic))
         pipeline = stack.enter_context(closing(FacePipeline(chosen, config)))
         stage = Stage(pipeline, wishes)
         sinks = stack.enter_context(VideoSinks(args.out, source.fps, stage))

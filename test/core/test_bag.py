@@ -5,13 +5,15 @@ import lz4.frame
 import numpy as np
 import pytest
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from tddfa_ros.core.bag import CAMERA_INFO_TYPE, COMPRESSED_TYPE, IMAGE_TYPE, ImageBag
 from tddfa_ros.core.errors import MediaError
+from tddfa_ros.core.image_message import FACES_TYPE
 from tddfa_ros.core.media import open_media
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
+TYPES.register(get_types_from_msg("bool nothing_is_read", FACES_TYPE))
 HEIGHT, WIDTH = 12, 16
 FIRST_STAMP_NS = 1_700_000_000_123_456_789
 PERIOD_NS = 33_333_333
@@ -259,3 +261,30 @@ def test_nonsense_qualities_of_service_are_a_clear_error(tmp_path, profiles):
     database.close()
     with pytest.raises(MediaError, match="not a readable rosbag2 recording"):
         open_media(file)
+
+
+def test_without_a_name_the_first_topic_that_shows_a_camera_is_taken(tmp_path, caplog):
+    """Depth sorts before colour in the names of common drivers."""
+    depth, overlay = [image(9, "16UC1", 2)], [image(8)]
+    topics = [
+        ("/camera/aligned_depth_to_color/image_raw", IMAGE_TYPE, depth),
+        ("/camera/color/faces_again", FACES_TYPE, [b"\0\1\0\0"]),
+        ("/camera/color/faces_again/overlay", IMAGE_TYPE, overlay),
+        ("/camera/color/faces/overlay", IMAGE_TYPE, overlay),
+        ("/camera/color/image_raw", IMAGE_TYPE, [image(1)]),
+        ("/camera/color/image_raw/compressed", COMPRESSED_TYPE, [compressed(2)]),
+    ]
+    path = write_bag(tmp_path / "one", StoragePlugin.MCAP, topics)
+    with open_media(path) as media:
+        assert media.bag.image_topic == "/camera/color/image_raw"
+    assert not caplog.records
+    topics.append(("/rear/image_raw", IMAGE_TYPE, [image(3)]))
+    path = write_bag(tmp_path / "two", StoragePlugin.MCAP, topics)
+    with open_media(path) as media:
+        assert media.bag.image_topic == "/camera/color/image_raw"
+    assert "/camera/color/image_raw is taken, of several image topics: /rear/" in caplog.text
+    with open_media(path, topic="/rear/image_raw") as media:
+        assert media.bag.image_topic == "/rear/image_raw"
+    path = write_bag(tmp_path / "depth", StoragePlugin.MCAP, topics[:1])
+    with open_media(path) as media:
+        assert media.bag.image_topic == topics[0][0]

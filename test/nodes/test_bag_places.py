@@ -81,3 +81,32 @@ def test_a_folder_of_the_users_in_the_place_of_the_unfinished_run_stays(
     assert begin_anew(recorded, tmp_path / "out.mcap", repository) == 1
     assert f"{part}: is in the way, and no unfinished run" in capsys.readouterr().err
     assert files_below(tmp_path) == before
+
+
+def test_only_what_such_a_run_wrote_before_is_replaced(tmp_path, recorded, repository, capsys):
+    out, other, picture = tmp_path / "out", tmp_path / "other", tmp_path / "picture.db3"
+    assert begin_anew(recorded, out, repository) == 0
+    first = files_below(out)
+    assert begin_anew(recorded, out, repository) == 0
+    assert files_below(out).keys() == first.keys()
+    shutil.copytree(recorded, other)
+    picture.write_bytes(b"\xff\xd8\xff\xe0 a picture")
+    before = files_below(tmp_path)
+    capsys.readouterr()
+    assert begin_anew(recorded, other, repository) == 1
+    told = f"{other}: is another recording, without a topic /faces, and stays; move it"
+    assert told in capsys.readouterr().err
+    assert begin_anew(recorded, picture, repository) == 1
+    assert f"{picture}: is no bag, and stays" in capsys.readouterr().err
+    assert files_below(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/abs", "a//b", "1x", "\xe9", "bad name", "a/", "a__b", "a\n"]
+)
+def test_a_name_that_no_topic_can_have_is_wrong_usage(tmp_path, recorded, capsys, name):
+    with pytest.raises(SystemExit) as ended:
+        main(["bag", str(recorded), "--out", str(tmp_path / "out"), "--name", name])
+    assert ended.value.code == 2
+    assert "is no name of a topic" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
