@@ -31,7 +31,7 @@ class Bag(Media):
 
     def _decode(self) -> Iterator[MediaFrame]:
         times = ImageTimes(_log.warning, "recording")
-        for index, message in enumerate(self.messages((self.bag.image_topic,))):
+        for message in self.messages((self.bag.image_topic,)):
             try:
                 image = self.bag.image(message)
                 pixels = bgr_of_fields(image.fields)
@@ -39,7 +39,7 @@ class Bag(Media):
                 self._skip(str(error))
                 continue
             stamp_ns = times.of(image.stamp_ns, message.received_ns)
-            yield MediaFrame(pixels, stamp_ns, f"{index:06d}", image.frame_id)
+            yield MediaFrame(pixels, stamp_ns, frame_id=image.frame_id)
 
     def messages(self, topics: tuple[str, ...]) -> Iterator[BagMessage]:
         """Yield the undecoded messages of some topics, up to where the recording is damaged."""

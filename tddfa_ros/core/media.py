@@ -76,8 +76,9 @@ class Video(Media):
         count = 0
         frames, timed = tee(self._readable())
         stamps_ns = _advancing(map(_time_ns, timed), self._period_ns)
-        for count, (frame, stamp_ns) in enumerate(zip(frames, stamps_ns, strict=True), 1):
-            yield MediaFrame(_upright(frame), stamp_ns, f"{count - 1:06d}")
+        for frame, stamp_ns in zip(frames, stamps_ns, strict=True):
+            count += 1
+            yield MediaFrame(_upright(frame), stamp_ns)
         missing = (self.frame_count or 0) - count - self.skipped
         if missing > 0 and count > 0:
             self._skip(
@@ -198,7 +199,7 @@ class Camera(Media):
                 if failing:
                     _log.warning("%s: the camera gives images again", self.source)
                 failing = False
-                yield MediaFrame(bgr_from_array(image), stamp_ns, f"{index:06d}")
+                yield MediaFrame(bgr_from_array(image), stamp_ns)
                 index += 1
                 continue
             if index == 0:

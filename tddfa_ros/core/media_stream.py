@@ -31,13 +31,13 @@ class MediaFrame:
     ----------
     image_bgr : (height, width, 3) uint8, C-contiguous; may be read-only
     stamp_ns : nanoseconds; since the beginning of a video or folder, else since 1970
-    name : file name of an image, six-digit frame number otherwise
+    name : file name of an image that has one of its own, else empty
     frame_id : coordinate frame that a bag gives, else empty
     """
 
     image_bgr: np.ndarray
     stamp_ns: int
-    name: str
+    name: str = ""
     frame_id: str = ""
 
 

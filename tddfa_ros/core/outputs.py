@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -139,7 +140,7 @@ class Output:
         scene : what to show
         path : ends in `suffix`. In pose "image" it holds all faces; in the others, where faces
             would lie in each other, the first, and each further one has its own file
-            ``<stem>_2``, ``<stem>_3``, ...
+            ``<stem>_2``, ``<stem>_3``, ... Meshes that an earlier picture had more are removed.
 
         Returns
         -------
@@ -161,12 +162,31 @@ class Output:
         written = []
         for mesh_path, mesh in zip(_numbered(path, len(meshes)), meshes, strict=True):
             written += mesh_io.write_mesh(mesh_path, mesh)
+        _remove_meshes(path, len(meshes) + 1)
         return written
 
 
 def _numbered(path: Path, count: int) -> list[Path]:
-    further = [path.with_name(f"{path.stem}_{i}{path.suffix}") for i in range(2, count + 1)]
-    return [path, *further][:count]
+    return [_of_number(path, number) for number in range(1, count + 1)]
+
+
+def _of_number(path: Path, number: int) -> Path:
+    return path if number == 1 else path.with_name(f"{path.stem}_{number}{path.suffix}")
+
+
+def _remove_meshes(path: Path, first: int) -> None:
+    """Remove meshes, but no texture: a picture of that name may be anybody's."""
+    for number in itertools.count(first):
+        mesh = _of_number(path, number)
+        if not mesh.is_file():
+            return
+        try:
+            mesh.unlink()
+        except OSError as error:
+            raise ExportError(
+                f"{mesh}: of an earlier picture, cannot be removed ({error.strerror}); choose "
+                "another folder"
+            ) from error
 
 
 def encode(picture: np.ndarray, suffix: str) -> bytes:

@@ -87,15 +87,16 @@ def face_from_dict(values: dict[str, Any]) -> Face:
     )
 
 
-def frame_to_dict(result: FrameResult) -> dict[str, Any]:
-    """One video frame: ``frame`` (index from 0), ``stamp_ns`` and ``faces``."""
+def frame_to_dict(result: FrameResult, image: str = "") -> dict[str, Any]:
+    """One frame: ``frame`` (from 0), ``image`` (its file, if any), ``stamp_ns`` and ``faces``."""
     return {
         "frame": int(result.frame_index),
+        **({"image": image} if image else {}),
         "stamp_ns": int(result.stamp_ns),
         "faces": [face_to_dict(face) for face in result.faces],
     }
 
 
-def frame_line(result: FrameResult) -> str:
+def frame_line(result: FrameResult, image: str = "") -> str:
     """:func:`frame_to_dict` as one line of JSON, with its newline."""
-    return json.dumps(frame_to_dict(result), allow_nan=False) + "\n"
+    return json.dumps(frame_to_dict(result, image), allow_nan=False) + "\n"

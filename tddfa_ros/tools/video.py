@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Self
 
-import numpy as np
 from tqdm import tqdm
 
 from tddfa_ros.core import media, model_set
@@ -34,8 +34,11 @@ EXAMPLES = """examples:
   python -m tddfa_ros video talk.mp4 --overlay mesh,id --outputs depth,pncc \\
       --out results/talk.mp4
 
-Ctrl-C ends early; what was processed by then is kept in both files.
+Ctrl-C ends early; what was processed by then is kept in both files. The pictures of a folder are
+taken for those of one camera, one after the other; see the verb image for others.
 """
+
+_MESH_OF_FRAME = re.compile(r"[0-9]{6,}(_[0-9]+)?\.(ply|obj|glb|stl)")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,29 +109,38 @@ class VideoSinks:
                 files = ", ".join(str(w.path) for w in written)
                 sys.stdout.write(f"{written[-1].frame_count} frames -> {files}\n")
 
-    def write(self, image_bgr: np.ndarray, result: FrameResult) -> None:
+    def write(self, frame: media.MediaFrame, result: FrameResult) -> None:
         """Add one frame to all of them."""
-        scene = self._stage.scene(image_bgr, result)
+        scene = self._stage.scene(frame.image_bgr, result)
         self.annotated.write(scene.overlay(self._stage.wishes.overlay), result.stamp_ns)
         for name, video in self._videos.items():
             video.write(as_bgr(OUTPUTS[name].picture(scene)), result.stamp_ns)
         for name, folder in self._mesh_folders.items():
+            if result.frame_index == 0:
+                _remove_meshes(folder)
             folder.mkdir(parents=True, exist_ok=True)
             OUTPUTS[name].write(scene, folder / f"{result.frame_index:06d}{OUTPUTS[name].suffix}")
-        self.lines.write(frame_line(result))
+        self.lines.write(frame_line(result, frame.name))
+
+
+def _remove_meshes(folder: Path) -> None:
+    """Remove those of an earlier run, but no texture: a picture of that name may be anybody's."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if _MESH_OF_FRAME.fullmatch(path.name):
+            path.unlink()
 
 
 def process_frames(
     pipeline: FacePipeline,
     frames: Iterable[media.MediaFrame],
-    write: Callable[[np.ndarray, FrameResult], None],
+    write: Callable[[media.MediaFrame, FrameResult], None],
 ) -> None:
-    """Run a stream through a fresh pipeline; each result meets the image that it belongs to.
+    """Run a stream through a fresh pipeline; each result meets the frame that it belongs to.
 
     A smoother may answer some frames late. What it still holds when the stream ends,
     or breaks off, is written too.
     """
-    waiting: dict[int, np.ndarray] = {}
+    waiting: dict[int, media.MediaFrame] = {}
 
     def deliver(results: Iterable[FrameResult]) -> None:
         for result in results:
@@ -137,7 +149,7 @@ def process_frames(
     try:
         for frame in frames:
             result = pipeline.process(frame.image_bgr, frame.stamp_ns)
-            waiting[result.frame_index] = frame.image_bgr
+            waiting[result.frame_index] = frame
             deliver(pipeline.smooth(result))
     finally:
         deliver(pipeline.flush())

@@ -111,6 +111,18 @@ def test_what_may_be_written_is_known_before(golden_faces, renderer, model, pose
     assert OUTPUTS["ply"].files(tmp_path / "a.ply", 0) == []
 
 
+def test_meshes_of_an_earlier_picture_with_more_faces_go(golden_faces, renderer, model, tmp_path):
+    image, faces = golden_faces
+    assert len(faces) == 2
+    path = tmp_path / "a b.obj"
+    for count in (2, 1, 0):
+        scene = Scene(image, faces[:count], renderer, model, mesh_pose="own", texture_size=64)
+        written = OUTPUTS["obj"].write(scene, path)
+        assert len(written) == 3 * count
+        assert sorted(tmp_path.glob("*.obj")) == sorted(written[::3])
+    assert len([*tmp_path.glob("*.png")]) == 2, "a picture may be anybody's"
+
+
 def test_the_mesh_in_image_pose_lies_over_the_face(scene):
     mesh = scene.mesh(0, with_texture=False, with_colors=True)
     height = scene.image_bgr.shape[0]

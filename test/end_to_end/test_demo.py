@@ -342,6 +342,19 @@ def test_webcam_begins_a_clip_at_its_first_image(world, probe, tddfa_v2_set, tmp
     assert stamp_ns(faces[0]) == 0
 
 
+def test_a_duration_counts_from_the_first_image(world, repository, tmp_path):
+    """Nodes take longer to start than this."""
+    out, chosen = tmp_path / "out", repository / "models" / "embedded"
+    process = world.run(
+        *("-m", "tddfa_ros", "demo", "--model-set", str(chosen), "--out", str(out)),
+        *("--duration", "1"),
+    )
+    assert process.wait(90) == 0, process.output
+    images = read_bag(out / "bag")[IMAGES]
+    assert 0.3 < (stamp_ns(images[-1]) - stamp_ns(images[0])) / 1e9 < 3
+    assert_whole(out)
+
+
 def test_a_webcam_that_is_not_there_is_named_and_the_log_kept(world, tddfa_v2_set, tmp_path):
     world.environment |= {"TMPDIR": str(tmp_path)}
     webcam = world.run(

@@ -92,7 +92,7 @@ def test_each_result_meets_its_own_image_whatever_the_delay(model_set, smoothing
     process_frames(
         with_pipeline,
         coded_frames(8),
-        lambda image, result: written.append((int(image[0, 0, 0]), result)),
+        lambda frame, result: written.append((int(frame.image_bgr[0, 0, 0]), result)),
     )
     with_pipeline.close()
     assert [code for code, _ in written] == list(range(8))
@@ -109,7 +109,7 @@ def test_a_broken_stream_keeps_what_it_gave(model_set):
     written = []
     pipeline = FacePipeline(model_set, PipelineConfig(smoothing="window", window_after=3))
     with pytest.raises(RuntimeError, match="cut"):
-        process_frames(pipeline, breaking(), lambda image, result: written.append(result))
+        process_frames(pipeline, breaking(), lambda frame, result: written.append(result))
     pipeline.close()
     assert [result.frame_index for result in written] == list(range(5))
 
@@ -225,6 +225,28 @@ def test_pictures_in_the_folder_of_an_output_are_no_input_and_elsewhere_they_are
     assert done.returncode == 0, done.stderr
     assert picture.read_bytes() == before
     assert (tmp_path / "b_obj" / "000000.png").is_file()
+    (line,) = (tmp_path / "b.jsonl").read_text().splitlines()
+    assert json.loads(line)["image"] == "000000.png"
+
+
+def test_meshes_of_an_earlier_and_longer_run_go(run_cli, astronaut, repository, tmp_path):
+    for folder, count in (("two", 2), ("one", 1), ("none", 1)):
+        (tmp_path / folder).mkdir()
+        for number in range(count):
+            picture = np.zeros_like(astronaut) if folder == "none" else astronaut
+            cv2.imwrite(str(tmp_path / folder / f"{number}.png"), picture)
+    made = tmp_path / "a_obj"
+    left = []
+    for folder in ("two", "one", "none"):
+        chosen = ("--model-set", repository / "models" / "embedded", "--outputs", "obj")
+        done = run_cli("video", tmp_path / folder, *chosen, "--out", tmp_path / "a.mp4")
+        assert done.returncode == 0, done.stderr
+        left.append(sorted(path.name for path in made.iterdir()))
+    first, second = "000000.obj", "000001.obj"
+    meshes = [[name for name in names if name.endswith(".obj")] for names in left]
+    assert meshes == [[first, second], [first], []]
+    # A picture may be anybody's.
+    assert all("000001.png" in names for names in left)
 
 
 @pytest.mark.parametrize("name", ["a.avi", "/"])
