@@ -256,6 +256,14 @@ def test_a_clone_that_was_moved_is_set_up_again(clone):
     assert [line.split()[0] for line in clone.done()] == ["venv", "pip"]
 
 
+def test_a_folder_in_which_messages_cannot_be_built_is_told_at_once(clone):
+    clone.root = clone.root.rename(clone.root.with_name("caf\xe9"))
+    status, told = clone.run()
+    assert status == 1
+    assert "has other characters than ASCII" in told and "move the checkout" in told
+    assert not clone.log.exists()
+
+
 def test_a_sourced_ros_is_used(clone, tmp_path):
     (tmp_path / "jazzy" / "share" / "rclpy").mkdir(parents=True)
     (tmp_path / "jazzy" / "share" / "rclpy" / "package.xml").touch()

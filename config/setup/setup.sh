@@ -22,6 +22,11 @@ changing=$venv/tddfa_changing # there while pip works on a complete .venv
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
 
+# CMake's rules for messages fail in such a folder, after minutes and with words of their own.
+if LC_ALL=C grep -q '[^ -~]' <<<"$root"; then
+  fail "the path $root has other characters than ASCII, in which ROS messages cannot be built; move the checkout"
+fi
+
 # step TITLE LOG CMD...: run a command that takes long, with its time and newest line in view.
 step() {
   local title=$1 log=$state/$2.log started=$SECONDS beat=0 status=0 child line

@@ -271,13 +271,15 @@ class FaceNode(LifecycleNode):
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._enabled = request.data
-        if self._diagnostics is not None:  # active
+        is_active = self._diagnostics is not None
+        if is_active:
             if self._enabled:
                 self._images.resume()
             else:
                 self._images.stop()
         response.success = True
-        response.message = "processing images" if self._enabled else "images are not subscribed"
+        told = "processing images" if self._enabled else "images are not subscribed"
+        response.message = told if is_active else f"{told}, once the node is active"
         return response
 
     def _on_export(

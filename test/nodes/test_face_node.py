@@ -229,5 +229,7 @@ def test_disabled_it_does_not_subscribe(make_face_node):
     # It stays disabled through a lifecycle cycle.
     node._on_enable(SetBool.Request(data=False), SetBool.Response())
     node.trigger_deactivate()
+    answer = node._on_enable(SetBool.Request(data=False), SetBool.Response())
+    assert answer.message == "images are not subscribed, once the node is active"
     node.trigger_activate()
     assert entities_of(node)[1] == []
