@@ -17,6 +17,7 @@ from tddfa_ros.core.errors import MediaError, TddfaError
 from tddfa_ros.core.release.mat_file import read_mat
 from tddfa_ros.training import (
     checkpoint,
+    detector_weights,
     embedded,
     evaluate,
     makehuman,
@@ -26,6 +27,7 @@ from tddfa_ros.training import (
 from tddfa_ros.training import rig as rig_file
 from tddfa_ros.training.curves import Curves
 from tddfa_ros.training.loop import train_together
+from tddfa_ros.training.networks import DetectorNet
 from tddfa_ros.training.recipe import Recipe
 from tddfa_ros.training.together import TrainingError
 from tddfa_ros.training.train_detector import DetectorTraining
@@ -85,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     train.add_argument("--rig", type=Path, help="instead of that of the set")
     train.add_argument("--run", type=Path, default=_RUN, help="folder of states and curves")
     train.add_argument(
-        "--from", dest="base", type=Path, metavar="SET", help="begin with this set's regressor"
+        "--from", dest="base", type=Path, metavar="SET", help="begin with this set's network"
     )
     train.add_argument("--recipe", choices=tuple(RECIPES), default="full")
     length = train.add_mutually_exclusive_group()
@@ -160,6 +162,16 @@ def _make(options: argparse.Namespace) -> None:
     sys.stdout.write(f"{options.out}: {len(rig.mean)} vertices\n")
 
 
+def _start(options: argparse.Namespace) -> str:
+    """Weights to begin with. What is wrong with them is told before several processes begin."""
+    if options.network == "detector":
+        detector_weights.unpack(DetectorNet(), options.base)
+        return str(options.base)
+    path = options.base / embedded.WEIGHTS_FILE
+    packed.read(path)
+    return str(path)
+
+
 def _train(options: argparse.Namespace) -> None:
     changes = ("minutes", "examples", "processes", "workers", "device", "seed", "batch", "replay")
     changes += ("reuse", "plain", "hold_from")
@@ -171,17 +183,15 @@ def _train(options: argparse.Namespace) -> None:
         given.setdefault("processes", 1)  # one feeds a GPU, with workers that draw
     recipe = dataclasses.replace(recipe, **given)
     if options.base is not None:
-        if options.network != "regressor":
-            raise TrainingError("--from: sets have no weights of their detector to begin with")
-        start = options.base / embedded.WEIGHTS_FILE
-        packed.read(start)  # What is wrong with it is better said before several processes begin.
-        recipe = dataclasses.replace(recipe, start=str(start), keep_body=options.keep_body)
+        recipe = dataclasses.replace(recipe, start=_start(options), keep_body=options.keep_body)
     elif options.hold_from is not None:
         raise TrainingError("--hold-from: only a run with --from holds its normalisations")
     elif options.keep_body:
         raise TrainingError("--keep-body: only a run with --from has a body to keep")
-    if options.plain is not None and options.network != "regressor":
-        raise TrainingError("--plain: only the regressor learns from crops")
+    if options.network != "regressor":
+        for name in ("plain", "hold_from", "keep_body"):
+            if getattr(options, name):
+                raise TrainingError(f"--{name.replace('_', '-')}: is of the regressor alone")
     share = _FURTHER_SHARE if options.base else 1.0
     if options.rates is not None:
         share = options.rates

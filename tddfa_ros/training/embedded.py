@@ -16,6 +16,7 @@ from tddfa_ros.core.model_set_writer import check_replaceable, write_model_set
 from tddfa_ros.training import checkpoint, export, face_region, packed, quantise
 from tddfa_ros.training import rig as rig_file
 from tddfa_ros.training.crops import CROP, CropSource
+from tddfa_ros.training.detector_weights import SCENES_SEEN
 from tddfa_ros.training.equalise import equalise
 from tddfa_ros.training.networks import DetectorNet, RegressorNet
 from tddfa_ros.training.rig import MODEL_SHAPES
@@ -116,7 +117,7 @@ def write(
             "source": "MakeHuman head (CC0 1.0); networks trained on synthetic pictures of it only",
             "made_by": "python -m tddfa_ros.training",
             "regressor_crops_seen": crops_seen,
-            "detector_scenes_seen": scenes,
+            SCENES_SEEN: scenes,
         },
         beside=beside,
     )
@@ -128,15 +129,16 @@ def _detector(path: Path, base: str | Path | None) -> tuple[bytes, DetectorSpec,
         net, state = _network(
             path, DetectorNet(), ", or name a set with --base to take its detector"
         )
-        return export.detector_onnx(net), _DETECTOR_SPEC, state["seen"]
+        seen = state["seen"] + state.get("start_seen", 0)
+        return export.detector_onnx(net), _DETECTOR_SPEC, seen
     known = model_set.load(base)
     provenance = model_set.read_description(base).provenance
-    if known.licence != _LICENCE or "detector_scenes_seen" not in provenance:
+    if known.licence != _LICENCE or SCENES_SEEN not in provenance:
         raise ModelSetError(
             f"{base}: its detector is not of this training ({known.licence}), and the set would "
             "say so of it; train a detector, or take that of the embedded set"
         )
-    return known.detector_path.read_bytes(), known.detector, provenance["detector_scenes_seen"]
+    return known.detector_path.read_bytes(), known.detector, provenance[SCENES_SEEN]
 
 
 def _network(path: Path, net: torch.nn.Module, remedy: str = "") -> tuple[Any, dict[str, Any]]:

@@ -67,6 +67,10 @@ class Training(ABC):
     def make_net(self) -> torch.nn.Module:
         """The network at its start."""
 
+    def begin_with(self, start: str) -> int:
+        """Give the network the recipe's weights; returns how many examples they have seen."""
+        return packed.unpack(self.net, start)
+
     @abstractmethod
     def prepare(self) -> None:
         """Load what the losses and the validation need."""
@@ -93,7 +97,7 @@ class Training(ABC):
         state = checkpoint.load(self.state_path)
         if state is None:
             if self.recipe.start is not None:
-                self.start_seen = packed.unpack(self.net, self.recipe.start)
+                self.start_seen = self.begin_with(self.recipe.start)
                 self.average = checkpoint.Average(self.net)
             return
         anew = not state.get("start_seen", 0)

@@ -25,7 +25,8 @@ class Recipe:
     batch : examples a step of each process
     rate : highest learning rate of AdamW
     muon_rate : highest learning rate of Muon, which has all convolutions but the first
-    start : weights (.npz) that a new run begins with; None begins anew
+    start : weights that a new run begins with, the regressor's a file (.npz), the detector's a set;
+        None begins anew
     warm_up : steps over which the rates rise, at the beginning and after each resumption
     decay_share : last share of the run, over which the learning rate falls to a hundredth
     clips_from : share of the run, of one that begins anew, after which the regressor also learns to

@@ -22,6 +22,13 @@ _POST_SHARE = 0.4
 """Of the decoys that are drawn beside the people."""
 _NEAR_FROM = 190.0
 """Faces this large are drawn from layers that show the head alone."""
+_NEAR_SHARE = 0.25
+"""Of the smaller ones that are."""
+_PORTRAIT_SHARE = 0.4
+"""Of the people: cut out with some of what is behind them. Else heads on shoulders are learned, and
+faces that are not: of 400 scenes' faces 20 to 34 pixels high 81 % were found, 21 % cut out."""
+_MARGIN = (0.05, 0.9)
+"""Of a portrait around the face, in sizes of it."""
 
 
 class SceneSource:
@@ -104,7 +111,7 @@ class SceneSource:
         """Draw a person whose face's box has this larger side; returns the boxes still seen."""
         rng = self._rng
         height, width = picture.shape[:2]
-        near = size * 2 > _NEAR_FROM and len(self._near) > 0
+        near = len(self._near) > 0 and (size * 2 > _NEAR_FROM or rng.random() < _NEAR_SHARE)
         people = self._near if near else self._far
         layers = people[rng.integers(len(people))]
         lit = lighting.light(rng, layers)
@@ -124,7 +131,12 @@ class SceneSource:
             blur = max(1, round(0.5 / scale))
             lit = cv2.blur(lit, (blur, blur))
         left, top, right, bottom = _bounds(lit.shape, matrix, width, height)
-        kept = boxes
+        kept, over = boxes, np.zeros((height, width), bool)
+        if rng.random() < _PORTRAIT_SHARE:
+            frame = self._frame(picture, place, size)
+            over[frame[1] : frame[3], frame[0] : frame[2]] = True
+            left, top = max(left, frame[0]), max(top, frame[1])
+            right, bottom = min(right, frame[2]), min(bottom, frame[3])
         if left < right and top < bottom:
             window = matrix - np.array([[0, 0, left], [0, 0, top]], np.float32)
             size_px = (right - left, bottom - top)
@@ -133,8 +145,7 @@ class SceneSource:
             region = picture[top:bottom, left:right]
             region *= 1 - cover
             region += warped[..., :3]
-            over = np.zeros((height, width), bool)
-            over[top:bottom, left:right] = cover[..., 0] > 0.5
+            over[top:bottom, left:right] |= cover[..., 0] > 0.5
             kept = [b for b in boxes if _shown(b, over) > 0.55]
         seen = points @ matrix[:, :2].T + matrix[:, 2]
         box = np.concatenate([seen.min(axis=0), seen.max(axis=0)])
@@ -143,6 +154,20 @@ class SceneSource:
         if np.prod(np.maximum(clipped[2:] - clipped[:2], 0)) > 0.5 * area:
             kept.append(box)
         return kept
+
+    def _frame(self, picture: np.ndarray, place: np.ndarray, size: float) -> tuple[int, ...]:
+        """Lay another ground around a face to be; whole pixels xyxy of it."""
+        rng = self._rng
+        height, width = picture.shape[:2]
+        reach = size * (0.5 + rng.uniform(*_MARGIN, 4)) * (-1, -1, 1, 1)
+        bounds = np.clip(np.tile(place, 2) + reach, 0, [width, height, width, height])
+        left, top, right, bottom = (int(side) for side in bounds)
+        ground = self._grounds[rng.integers(len(self._grounds))]
+        y, x = rng.integers(0, (_GROUND - (bottom - top) + 1, _GROUND - (right - left) + 1))
+        brightness = np.float32(np.exp(rng.normal(0, 0.3)))
+        part = ground[y : y + bottom - top, x : x + right - left]
+        picture[top:bottom, left:right] = part * brightness
+        return left, top, right, bottom
 
 
 def _bounds(

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from tddfa_ros.training import detector_weights
 from tddfa_ros.training import rig as rig_file
 from tddfa_ros.training.loop import Training
 from tddfa_ros.training.networks import DetectorNet
@@ -30,6 +31,10 @@ class DetectorTraining(Training):
     def make_net(self) -> torch.nn.Module:
         """The network at its start."""
         return DetectorNet()
+
+    def begin_with(self, start: str) -> int:
+        """Give the network the weights of a set's detector; returns how many scenes it has seen."""
+        return detector_weights.unpack(self.net, start)
 
     def prepare(self) -> None:
         """Make the held-out scenes."""

@@ -171,6 +171,25 @@ def test_scenes_have_boxes_around_faces_and_are_seeded(rig):
     assert max(sizes) <= 230 * np.sqrt(2)
 
 
+def test_portraits_have_another_ground_around_the_face_and_nothing_else_changes(rig, rng):
+    source = scenes.SceneSource(rig, seed=5)
+    height, width = scenes.HEIGHT // 2, scenes.WIDTH // 2
+    whole = np.array([0, 0, width, height])
+    for _ in range(40):
+        size = rng.uniform(10, 120)
+        place = rng.uniform(0, (width, height))
+        picture = np.full((height, width, 3), -1, np.float32)
+        frame = np.array(source._frame(picture, place, size))
+        inside = np.zeros((height, width), bool)
+        inside[frame[1] : frame[3], frame[0] : frame[2]] = True
+        np.testing.assert_array_equal((picture >= 0).all(axis=2), inside)
+        square = np.concatenate([place - size / 2, place + size / 2])
+        least = np.clip(square, 0, np.tile(whole[2:], 2))
+        most = np.clip(square + size * np.array([-1, -1, 1, 1]), 0, np.tile(whole[2:], 2))
+        assert (frame[:2] <= least[:2]).all() and (frame[2:] >= np.floor(least[2:])).all()
+        assert (frame[:2] >= np.floor(most[:2])).all() and (frame[2:] <= most[2:]).all()
+
+
 def test_decoys_are_drawn_and_collages_touch_no_face(rng):
     boxes = [np.array([40.0, 30, 90, 95]), np.array([-20.0, 150, 60, 250])]
     inside = np.zeros((240, 320), bool)

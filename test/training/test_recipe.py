@@ -155,13 +155,35 @@ def test_training_on_begins_with_a_set_and_its_rig_at_a_twentieth_of_the_rates(
     ):
         assert main([*command, *wrong.split()]) == 1
         assert told in capsys.readouterr().err
-    command[1] = "detector"
-    assert main([*command, "--from", str(tmp_path)]) == 1
-    assert "--from" in capsys.readouterr().err
     weights.unlink()
     command[1] = "regressor"
     assert main([*command, "--from", str(tmp_path)]) == 1
     assert "no weights to begin with" in capsys.readouterr().err
+    assert len(asked) == 2
+
+
+def test_training_on_of_a_detector_begins_with_that_of_a_set(
+    repository, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(training_command, "train_together", lambda *given: asked.append(given))
+    monkeypatch.setattr(training_command.Curves, "read", lambda curves: {})
+    monkeypatch.setattr(training_command.Curves, "plot", lambda curves, *about: None)
+    asked = []
+    shipped = repository / "models" / "embedded"
+    command = ["train", "detector", "--run", str(tmp_path / "run"), "--recipe", "small"]
+    assert main(command) == main([*command, "--from", str(shipped)]) == 0
+    (*_, anew), (_, rig, _, further) = asked
+    assert (anew.start, further.start) == (None, str(shipped))
+    assert rig == shipped / embedded.RIG_FILE
+    assert further.rate == pytest.approx(anew.rate / 20)
+    for wrong, told in (
+        (f"--from {tmp_path}", "model.yaml"),
+        ("--plain 0.3", "--plain: is of the regressor alone"),
+        (f"--from {shipped} --hold-from 0.5", "--hold-from: is of the regressor alone"),
+        (f"--from {shipped} --keep-body", "--keep-body: is of the regressor alone"),
+    ):
+        assert main([*command, *wrong.split()]) == 1
+        assert told in capsys.readouterr().err
     assert len(asked) == 2
 
 
