@@ -257,7 +257,7 @@ def test_a_clone_that_was_moved_is_set_up_again(clone):
 
 
 def test_a_folder_in_which_messages_cannot_be_built_is_told_at_once(clone):
-    clone.root = clone.root.rename(clone.root.with_name("caf\xe9"))
+    clone.root = clone.root.rename(clone.root.with_name("\xfcber"))
     status, told = clone.run()
     assert status == 1
     assert "has other characters than ASCII" in told and "move the checkout" in told

@@ -244,6 +244,7 @@ def _mesh_with(*, textured: bool, coloured: bool) -> Callable[[Scene, int], mesh
 
 OVERLAY_PARTS = ("mesh", "flat", "dense", *draw.OVERLAY_PARTS)
 """What :meth:`Scene.overlay` can draw."""
+DEFAULT_OVERLAY = ("landmarks", "pose", "box", "id")
 
 OUTPUTS = {
     "landmarks": Output("the 68 landmarks", ".jpg", _overlay_of("landmarks")),

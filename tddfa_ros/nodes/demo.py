@@ -19,6 +19,7 @@ from tddfa_ros.core import media
 from tddfa_ros.core.atomic_file import replaced_input, replacing
 from tddfa_ros.core.errors import MediaError, TddfaError
 from tddfa_ros.core.interruption import Interruption
+from tddfa_ros.core.outputs import DEFAULT_OVERLAY
 from tddfa_ros.core.recording import VideoWriter
 from tddfa_ros.core.sample_media import CLIP_RATE_HZ, astronaut_clip
 from tddfa_ros.nodes.recorder import Recorder, Recording
@@ -69,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--overlay",
-        default="landmarks,pose,box,id",
+        default=",".join(DEFAULT_OVERLAY),
         metavar="PARTS",
         help="what the annotated video shows (default %(default)s)",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tddfa_ros.core.config import CheckedConfig, option
-from tddfa_ros.core.outputs import DEFAULT_TEXTURE_SIZE, OVERLAY_PARTS
+from tddfa_ros.core.outputs import DEFAULT_OVERLAY, DEFAULT_TEXTURE_SIZE, OVERLAY_PARTS
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class FaceNodeConfig(CheckedConfig):
         True, "Configure and activate at start; otherwise wait for a lifecycle manager."
     )
     overlay: str = option(
-        "landmarks,pose,box,id",
+        ",".join(DEFAULT_OVERLAY),
         "What is drawn on 'faces/overlay', separated by commas, in that order.",
         choices=OVERLAY_PARTS,
         several=True,

@@ -20,6 +20,7 @@ from tddfa_ros.core.metric_frame import MetricFrame, MetricFrames
 from tddfa_ros.core.model_set import ModelSet
 from tddfa_ros.core.network_journal import Entry, JournaledNetworks, NetworkJournal
 from tddfa_ros.core.networks import Networks
+from tddfa_ros.core.outputs import DEFAULT_OVERLAY
 from tddfa_ros.core.pipeline import FacePipeline
 from tddfa_ros.core.types import FrameResult
 from tddfa_ros.nodes.bag_calibration import BagCalibration
@@ -30,8 +31,6 @@ from tddfa_ros.nodes.raw_image import (
     decode_image,
     encode_image,
 )
-
-OVERLAY_PARTS = ("landmarks", "pose", "box", "id")
 
 _log = logging.getLogger(__name__)
 
@@ -88,7 +87,7 @@ def _faces(scene: Scene) -> bytes:
 
 def _overlay(scene: Scene) -> bytes:
     canvas = scene.image_bgr.copy()
-    draw_faces(canvas, scene.result.faces, OVERLAY_PARTS)
+    draw_faces(canvas, scene.result.faces, DEFAULT_OVERLAY)
     return encode_image(canvas, scene.header)
 
 

@@ -10,13 +10,18 @@ import numpy as np
 
 from tddfa_ros.core.config_arguments import names_among
 from tddfa_ros.core.mesh_io import POSES
-from tddfa_ros.core.outputs import DEFAULT_TEXTURE_SIZE, OUTPUTS, OVERLAY_PARTS, Scene
+from tddfa_ros.core.outputs import (
+    DEFAULT_OVERLAY,
+    DEFAULT_TEXTURE_SIZE,
+    OUTPUTS,
+    OVERLAY_PARTS,
+    Scene,
+)
 from tddfa_ros.core.pipeline import FacePipeline
 from tddfa_ros.core.render import Renderer
 from tddfa_ros.core.texture_layout import LARGEST_TEXTURE
 from tddfa_ros.core.types import FrameResult
 
-DEFAULT_OVERLAY = ("landmarks", "pose", "box", "id")
 SMALLEST_TEXTURE = 16
 
 
