@@ -22,7 +22,8 @@ DEMO_ARGS ?=
 TEST_ARGS ?=
 BENCH_ARGS ?=
 OUT ?= out/demo
-export PYTHON
+# Their values reach the commands as they are, whatever quotes are in them.
+export PYTHON INPUT MODEL_SET OUT
 
 IN_WORKSPACE := . ./env.sh && exec
 
@@ -36,8 +37,8 @@ setup:
 	@config/setup/setup.sh workspace
 
 demo: setup
-	@$(IN_WORKSPACE) python -m tddfa_ros demo $(if $(INPUT),--input '$(INPUT)') \
-		$(if $(MODEL_SET),--model-set '$(MODEL_SET)') --out '$(OUT)' $(DEMO_ARGS)
+	@$(IN_WORKSPACE) python -m tddfa_ros demo $(if $(INPUT),--input "$$INPUT") \
+		$(if $(MODEL_SET),--model-set "$$MODEL_SET") --out "$$OUT" $(DEMO_ARGS)
 
 # Two processes: on two cores a third gains nothing. pytest-xdist would start the files with the most
 # tests first; test/conftest.py knows better.
@@ -46,8 +47,8 @@ test:
 	@$(IN_WORKSPACE) python -m pytest test -n 2 --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
 bench: setup
-	@$(IN_WORKSPACE) python -m tddfa_ros bench $(if $(MODEL_SET),--model-set '$(MODEL_SET)') $(BENCH_ARGS)
-	@$(IN_WORKSPACE) python bench/latency.py --all $(if $(MODEL_SET),--model-set '$(MODEL_SET)')
+	@$(IN_WORKSPACE) python -m tddfa_ros bench $(if $(MODEL_SET),--model-set "$$MODEL_SET") $(BENCH_ARGS)
+	@$(IN_WORKSPACE) python bench/latency.py --all $(if $(MODEL_SET),--model-set "$$MODEL_SET")
 
 lint: tools
 	@. ./env.sh; status=0; \

@@ -15,6 +15,7 @@ from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedE
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
 
 from tddfa_ros.core.errors import TddfaError
 
@@ -55,6 +56,13 @@ def run_node(
     Exit code: 0, 1 after an error, which has been logged, or :data:`EXIT_DIED` after one that
     nobody foresaw, with its traceback.
     """
+    left = remove_ros_args(sys.argv)[1:] if args is None else []
+    if left:
+        sys.stderr.write(
+            f"{node_name}: {' '.join(left)}: no ROS arguments; what a node is told are parameters "
+            "and remappings, after --ros-args: -p max_faces:=3 -r image:=/camera/image_raw\n"
+        )
+        return 1
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

@@ -51,6 +51,17 @@ def test_a_callback_that_raises_ends_the_process_with_its_traceback():
     assert "of a callback" in errors
 
 
+@pytest.mark.parametrize("node", ["face_node", "media_source"])
+def test_what_is_no_ros_argument_is_told(node):
+    """An input without its `-p input:=` had the media source open a camera."""
+    command = [sys.executable, "-m", f"tddfa_ros.nodes.{node}", "talk.mp4", "--help"]
+    done = subprocess.run(
+        [*command, "--ros-args", "-r", "__ns:=/lab"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{node}: talk.mp4 --help: no ROS arguments;")
+
+
 def test_launch_files_start_a_node_that_died_again(repository):
     """They end everything after the exit codes of a node that has ended or said what is wrong."""
     text = (repository / "launch" / "video.launch.py").read_text()
