@@ -129,7 +129,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     export.add_argument("--rig", type=Path, default=_SET / embedded.RIG_FILE)
     export.add_argument("--run", type=Path, default=_RUN)
     export.add_argument("--out", type=Path, default=_SET)
-    export.add_argument("--base", type=Path, help="set whose detector is taken if none was trained")
+    export.add_argument(
+        "--base", type=Path, help="set whose network is taken where the run has none"
+    )
     export.add_argument("--score-threshold", type=float, help="instead of the usual one")
     export.add_argument(
         "--calibration-crops",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from tddfa_ros.training.crops import CROP, CropSource
 from tddfa_ros.training.detector_weights import SCENES_SEEN
 from tddfa_ros.training.equalise import equalise
 from tddfa_ros.training.networks import DetectorNet, RegressorNet
-from tddfa_ros.training.rig import MODEL_SHAPES
+from tddfa_ros.training.rig import MODEL_SHAPES, Rig
 from tddfa_ros.training.train_regressor import EXPRESSIONS
 
 RIG_FILE = "rig.npz"
@@ -42,6 +42,7 @@ _DETECTOR_SPEC = DetectorSpec(
 )
 _LICENCE = "CC0-1.0"
 _CALIBRATION_SEED = 2**40 + 8
+_CROPS_SEEN = "regressor_crops_seen"
 
 
 def write(
@@ -57,8 +58,8 @@ def write(
 
     Parameters
     ----------
-    run : folder with ``regressor.pt`` and ``detector.pt``
-    base : set whose detector is taken, as it is, if the run has none
+    run : folder with ``regressor.pt``, ``detector.pt`` or both
+    base : set whose network is taken, as it is, where the run has none
     score_threshold : of the detector; None takes the usual one, or that of `base`
     rig : the rig that they were trained on
     out : folder of the set; a model card in it is kept
@@ -74,22 +75,12 @@ def write(
         raise ModelSetError(f"{calibration_crops} calibration crops: ranges are told by 2 at least")
     check_replaceable(out)
     head = rig_file.load(rig)
-    regressor, regressor_state = _network(
-        Path(run) / "regressor.pt", RegressorNet(head, EXPRESSIONS)
-    )
+    regressor = _regressor(Path(run) / "regressor.pt", base, head, calibration_crops)
     detector, detector_spec, scenes = _detector(Path(run) / "detector.pt", base)
     if score_threshold is not None:
         detector_spec = replace(detector_spec, score_threshold=score_threshold)
-    crops = CropSource(head, EXPRESSIONS, seed=_CALIBRATION_SEED, pool=calibration_crops)
-    calibration = torch.from_numpy(crops.batch(calibration_crops).crops)
-    equalise(regressor, calibration)
-    quantise.calibrate(regressor, calibration)
     face_model = face_region.build(head)
-    crops_seen = regressor_state["seen"] + regressor_state.get("start_seen", 0)
-    beside = {
-        RIG_FILE: Path(rig).read_bytes(),
-        WEIGHTS_FILE: packed.pack(regressor_state["average"], crops_seen),
-    }
+    beside = {RIG_FILE: Path(rig).read_bytes(), WEIGHTS_FILE: regressor.weights}
     card = Path(out) / CARD_FILE
     if card.exists():
         beside[CARD_FILE] = card.read_bytes()
@@ -100,7 +91,7 @@ def write(
         licence=_LICENCE,
         detector=detector_spec,
         detector_onnx=detector,
-        regressor_onnx=export.regressor_onnx(regressor),
+        regressor_onnx=regressor.onnx,
         regressor=RegressorSpec(
             input_size=CROP,
             shape_count=MODEL_SHAPES,
@@ -116,36 +107,65 @@ def write(
         provenance={
             "source": "MakeHuman head (CC0 1.0); networks trained on synthetic pictures of it only",
             "made_by": "python -m tddfa_ros.training",
-            "regressor_crops_seen": crops_seen,
+            _CROPS_SEEN: regressor.crops_seen,
             SCENES_SEEN: scenes,
         },
         beside=beside,
     )
 
 
+@dataclass(frozen=True)
+class _Regressor:
+    onnx: bytes
+    weights: bytes
+    crops_seen: Any
+
+
+def _regressor(
+    path: Path, base: str | Path | None, head: Rig, calibration_crops: int
+) -> _Regressor:
+    """The network, its weights before rounding, and how many crops it has seen."""
+    if not path.exists() and base is not None:
+        known, seen = _network_of(base, _CROPS_SEEN)
+        weights = (known.path / WEIGHTS_FILE).read_bytes()
+        return _Regressor(known.regressor_path.read_bytes(), weights, seen)
+    net, state = _network(path, RegressorNet(head, EXPRESSIONS))
+    crops = CropSource(head, EXPRESSIONS, seed=_CALIBRATION_SEED, pool=calibration_crops)
+    calibration = torch.from_numpy(crops.batch(calibration_crops).crops)
+    equalise(net, calibration)
+    quantise.calibrate(net, calibration)
+    seen = state["seen"] + state.get("start_seen", 0)
+    return _Regressor(export.regressor_onnx(net), packed.pack(state["average"], seen), seen)
+
+
 def _detector(path: Path, base: str | Path | None) -> tuple[bytes, DetectorSpec, Any]:
     """The network, how to use it, and how many scenes it has seen."""
     if path.exists() or base is None:
-        net, state = _network(
-            path, DetectorNet(), ", or name a set with --base to take its detector"
-        )
+        net, state = _network(path, DetectorNet())
         seen = state["seen"] + state.get("start_seen", 0)
         return export.detector_onnx(net), _DETECTOR_SPEC, seen
+    known, scenes = _network_of(base, SCENES_SEEN)
+    return known.detector_path.read_bytes(), known.detector, scenes
+
+
+def _network_of(base: str | Path, seen: str) -> tuple[ModelSet, Any]:
+    """A set of this training, and how many examples one of its networks has seen."""
     known = model_set.load(base)
     provenance = model_set.read_description(base).provenance
-    if known.licence != _LICENCE or SCENES_SEEN not in provenance:
+    if known.licence != _LICENCE or seen not in provenance:
         raise ModelSetError(
-            f"{base}: its detector is not of this training ({known.licence}), and the set would "
-            "say so of it; train a detector, or take that of the embedded set"
+            f"{base}: its networks are not of this training ({known.licence}), and the set would "
+            "say so of them; train both, or name the embedded set"
         )
-    return known.detector_path.read_bytes(), known.detector, provenance[SCENES_SEEN]
+    return known, provenance[seen]
 
 
-def _network(path: Path, net: torch.nn.Module, remedy: str = "") -> tuple[Any, dict[str, Any]]:
+def _network(path: Path, net: torch.nn.Module) -> tuple[Any, dict[str, Any]]:
     state = checkpoint.load(path)
     if state is None:
         raise ModelSetError(
-            f"no training state {path}; run `python -m tddfa_ros.training train`{remedy}"
+            f"no training state {path}; run `python -m tddfa_ros.training train`, or name a set "
+            "with --base to take its network"
         )
     checkpoint.restore(net, state["average"], path)
     return net.eval(), state

@@ -146,6 +146,18 @@ def test_a_run_without_a_detector_takes_that_of_another_set(exported, networks, 
         embedded.write(tmp_path, rig_path, out, base=base, calibration_crops=16)
 
 
+def test_a_run_without_a_regressor_takes_that_of_another_set(
+    exported, networks, rig_path, tmp_path
+):
+    checkpoint.save(tmp_path / "detector.pt", {"average": networks[1].state_dict(), "seen": 11})
+    again = embedded.write(tmp_path, rig_path, tmp_path / "out", base=exported.path)
+    for name in ("regressor.onnx", embedded.WEIGHTS_FILE):
+        assert (again.path / name).read_bytes() == (exported.path / name).read_bytes()
+    before, after = map(model_set.read_description, (exported.path, again.path))
+    assert after.provenance == before.provenance | {"detector_scenes_seen": 11}
+    assert after.regressor == before.regressor
+
+
 def test_missing_state_is_named(tmp_path, rig_path):
     with pytest.raises(ModelSetError, match=r"regressor\.pt"):
         embedded.write(tmp_path, rig_path, tmp_path / "out", calibration_crops=16)
