@@ -357,8 +357,9 @@ def test_a_small_face_is_followed_while_searches_follow_one_another(repository, 
         models, config = replace(embedded, regressor=spec), PipelineConfig()
         pipeline = FacePipeline(models, config, Counted(models, config))
         searched.clear()
-        for k in range(13):
+        for k in range(14):
             (face,) = pipeline.process(astronaut, k * FRAME_NS).faces
             assert (face.id, face.age_frames) == ("f00001", k)
         pipeline.close()
-        assert searched == expected
+        # One that runs at the end may be dropped before it begins.
+        assert [index for index in searched if index < 13] == expected
