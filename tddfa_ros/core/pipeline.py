@@ -14,7 +14,7 @@ from tddfa_ros.core.image import require_bgr_image
 from tddfa_ros.core.model_set import ModelSet
 from tddfa_ros.core.morphable import MorphableModel
 from tddfa_ros.core.motion import Motion, bounds_of
-from tddfa_ros.core.networks import Fits, Networks
+from tddfa_ros.core.networks import Networks
 from tddfa_ros.core.pose import head_pose
 from tddfa_ros.core.search import BackgroundSearch, SearchResult
 from tddfa_ros.core.smooth import OneEuroSmoother, Smoother, make_smoother
@@ -22,7 +22,7 @@ from tddfa_ros.core.still import fit_still
 from tddfa_ros.core.stopwatch import Stopwatch
 from tddfa_ros.core.tiles import detect_small_too
 from tddfa_ros.core.track import Tracker
-from tddfa_ros.core.types import Detections, Face, FrameResult, MorphableParams, TrackState
+from tddfa_ros.core.types import Detections, Face, Fits, FrameResult, MorphableParams, TrackState
 
 # A detection this much fainter than a new face must be still confirms one that is followed.
 CONFIRMING_SHARE_OF_THRESHOLD = 0.3

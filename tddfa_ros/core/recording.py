@@ -1,45 +1,29 @@
-"""Writers of videos and of JSON lines that survive an interruption.
-
-Both write under a temporary name. Leaving their ``with`` block, by its end, an error or Ctrl-C,
-closes the file properly and gives it its name; a file without a single frame, one that was
-discarded, or one that could not be written in full, is removed instead.
-"""
+"""Writers of videos and of JSON lines that survive an interruption: see :class:`NamedWhenDone`."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
 
 import av
 import numpy as np
 
-from tddfa_ros.core.atomic_file import temporary_beside
 from tddfa_ros.core.errors import ImageError, MediaError
 from tddfa_ros.core.media_stream import FALLBACK_RATE_HZ
+from tddfa_ros.core.named_when_done import NamedWhenDone
 from tddfa_ros.core.video_encoder import VideoEncoder
 
 LONGEST_GAP_NS = 600_000_000_000
 """For so long a picture is shown at most: a clock that was set may leap by years."""
 
 
-class _NamedWhenDone:
-    """A file that lives under a temporary name until it is closed.
-
-    Attributes
-    ----------
-    path : its name
-    frame_count : frames written so far
-    in_place : whether it was closed and has its name
-    """
+class _Written(NamedWhenDone):
+    """A file whose folder is made, and whose name is no folder's."""
 
     def __init__(self, path: str | os.PathLike) -> None:
-        self.path = Path(path)
-        self.frame_count = 0
-        self.in_place = False
-        self._discarded = False
+        super().__init__(path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             is_folder = self.path.is_dir()
@@ -49,54 +33,6 @@ class _NamedWhenDone:
             ) from error
         if is_folder:
             raise MediaError(f"{self.path}: is a folder; choose another name")
-        self._temporary = temporary_beside(self.path)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    def _close_file(self) -> None:
-        raise NotImplementedError
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Turn what fails inside into a :class:`MediaError`; the file is given up then."""
-        try:
-            yield
-        except OSError as error:
-            self._discarded = True
-            raise MediaError(
-                f"{self.path}: cannot be written ({error.strerror}); make room there, or choose "
-                "another place"
-            ) from error
-
-    def discard(self) -> None:
-        """Have :meth:`close` remove the file; an earlier one of that name stays."""
-        self._discarded = True
-
-    def close(self) -> None:
-        """Finish the file; without a frame nothing is left behind. May be called twice.
-
-        Raises
-        ------
-        MediaError
-            What was left to write could not be written; an earlier file of that name stays.
-        """
-        given_up = self._discarded
-        try:
-            with self._writing():
-                self._close_file()
-                if self.frame_count and not self._discarded and self._temporary.exists():
-                    self._temporary.replace(self.path)
-                    self.in_place = True
-        except MediaError:
-            if not given_up:  # else that it cannot be closed either is no news
-                raise
-        finally:
-            with suppress(OSError):
-                self._temporary.unlink()
 
 
 class _Times:
@@ -143,7 +79,7 @@ class _Times:
         return self._last_ns
 
 
-class VideoWriter(_NamedWhenDone):
+class VideoWriter(_Written):
     """Video (H.264, where FFmpeg has it) of stamped pictures, each shown at its own time.
 
     Its size is that of the first picture. The codec wants even sides: an odd one gets a copy of
@@ -196,7 +132,7 @@ class VideoWriter(_NamedWhenDone):
                 self._encoder = VideoEncoder(self._temporary, (width, height), rate_hz)
             time_ns = self._times.next_ns(stamp_ns)
             self._encoder.write(image_bgr, time_ns, self._times.step_ns)
-        self.frame_count += 1
+        self.count += 1
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -217,7 +153,7 @@ class VideoWriter(_NamedWhenDone):
             encoder.close()
 
 
-class LinesWriter(_NamedWhenDone):
+class LinesWriter(_Written):
     """Text file of one line a frame.
 
     Raises
@@ -239,7 +175,7 @@ class LinesWriter(_NamedWhenDone):
         """Add one line, which brings its own newline."""
         with self._writing():
             self._file.write(line)
-        self.frame_count += 1
+        self.count += 1
 
     def _close_file(self) -> None:
         self._file.close()

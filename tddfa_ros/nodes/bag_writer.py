@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
 
 from rosbags.interfaces import (
     Connection,
@@ -19,8 +16,8 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from tddfa_ros.core.atomic_file import put_in_place, temporary_beside
-from tddfa_ros.core.errors import MediaError
+from tddfa_ros.core.atomic_file import put_in_place
+from tddfa_ros.core.named_when_done import NamedWhenDone
 from tddfa_ros.nodes.face_bytes import typestore_with_faces
 
 _FOREVER = QosTime(2147483647, 4294967295)
@@ -37,17 +34,13 @@ OFFERED_QOS = Qos(
 )
 
 
-class BagWriter:
+class BagWriter(NamedWhenDone):
     """A bag folder that has its name only once it is complete.
 
     Parameters
     ----------
     path : the bag's folder; a bag that is there already is replaced when this one is closed
     topics : message type by topic, as ``{"/image": "sensor_msgs/msg/Image"}``
-
-    Attributes
-    ----------
-    in_place : whether it was closed and has its name
 
     Raises
     ------
@@ -56,15 +49,10 @@ class BagWriter:
     """
 
     def __init__(self, path: Path, topics: dict[str, str]) -> None:
-        self.path = Path(path)
-        self.message_count = 0
-        self.in_place = False
-        self._discarded = False
+        super().__init__(path)
         # metadata.yaml names the files, and these the folder: so it is moved, not renamed.
-        self._workplace = temporary_beside(self.path)
-        self._writer = Writer(
-            self._workplace / self.path.name, version=9, storage_plugin=StoragePlugin.MCAP
-        )
+        self._folder = self._temporary / self.path.name
+        self._writer = Writer(self._folder, version=9, storage_plugin=StoragePlugin.MCAP)
         with self._writing():
             self._writer.open()
         store = typestore_with_faces()
@@ -75,49 +63,18 @@ class BagWriter:
             for topic, msgtype in topics.items()
         }
 
-    def __enter__(self) -> Self:
-        """Return self."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close."""
-        self.close()
-
     def write(self, topic: str, received_ns: int, data: bytes) -> None:
         """Add one serialised message with the time of its reception, nanoseconds since 1970."""
         with self._writing():
             self._writer.write(self._connections[topic], received_ns, data)
-        self.message_count += 1
+        self.count += 1
 
-    def discard(self) -> None:
-        """Have :meth:`close` remove the bag; an earlier one of that name stays."""
-        self._discarded = True
+    def _close_file(self) -> None:
+        if self._temporary.exists():  # not closed yet
+            self._writer.close()
 
-    def close(self) -> None:
-        """Finish the bag; an empty one is removed. May be called twice."""
-        if not self._workplace.exists():
-            return
-        given_up = self._discarded
-        try:
-            with self._writing():
-                self._writer.close()
-                if self.message_count and not self._discarded:
-                    put_in_place(self._workplace / self.path.name, self.path)
-                    self.in_place = True
-        except MediaError:
-            if not given_up:
-                raise
-        finally:
-            shutil.rmtree(self._workplace, ignore_errors=True)
+    def _take_name(self) -> None:
+        put_in_place(self._folder, self.path)
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Turn what fails inside into a :class:`MediaError`; the bag is given up then."""
-        try:
-            yield
-        except OSError as error:
-            self._discarded = True
-            raise MediaError(
-                f"{self.path}: cannot write a bag there ({error.strerror}); make room, or choose "
-                "another folder"
-            ) from error
+    def _remove(self) -> None:
+        shutil.rmtree(self._temporary, ignore_errors=True)

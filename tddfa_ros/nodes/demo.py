@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -157,9 +156,8 @@ def _play(
     session: Session, recording: Recording, stop: Interruption, duration_s: float | None
 ) -> None:
     """Listen until the media have ended and all is quiet, or the time is up."""
-    began_s = time.monotonic()
-    end_s = math.inf
-    heard_count, heard_s = 0, began_s
+    started_s = began_s = time.monotonic()
+    heard_count, heard_s = 0, started_s
     while not stop.requested:
         session.spin_once()
         now_s = time.monotonic()
@@ -170,12 +168,11 @@ def _play(
         ended = not session.media_source.running
         if ended and now_s - heard_s > QUIET_S:
             return
-        if recording.statistics.image_count:
-            if duration_s is not None and end_s == math.inf:
-                end_s = now_s + duration_s
-        elif now_s - began_s > FIRST_IMAGE_TIMEOUT_S:
-            return
-        if now_s > end_s:
+        if not recording.statistics.image_count:
+            began_s = now_s  # the duration counts from the first image
+            if now_s - started_s > FIRST_IMAGE_TIMEOUT_S:
+                return
+        elif duration_s is not None and now_s - began_s > duration_s:
             return
 
 

@@ -17,6 +17,7 @@ from typing import Self
 from tqdm import tqdm
 
 from tddfa_ros.core import media, model_set
+from tddfa_ros.core.atomic_file import replaced_input
 from tddfa_ros.core.config import PipelineConfig
 from tddfa_ros.core.config_arguments import add_config_arguments, config_from
 from tddfa_ros.core.errors import MediaError
@@ -107,7 +108,7 @@ class VideoSinks:
             written = [w for w in (self.annotated, self.lines) if w.in_place]
             if written:
                 files = ", ".join(str(w.path) for w in written)
-                sys.stdout.write(f"{written[-1].frame_count} frames -> {files}\n")
+                sys.stdout.write(f"{written[-1].count} frames -> {files}\n")
 
     def write(self, frame: media.MediaFrame, result: FrameResult) -> None:
         """Add one frame to all of them."""
@@ -161,9 +162,9 @@ def _check_out(source: str, out_path: Path, names: Iterable[str]) -> None:
     if out_path.suffix.lower() != ".mp4" or not os.path.exists(source):  # noqa: PTH110
         return  # Nothing is written, as VideoWriter refuses the name, or no file can be lost.
     outputs = (output_path(out_path, name) for name in names)
-    for path in (out_path, lines_path(out_path), *outputs):
-        if Path(source).resolve().is_relative_to(path.resolve()):
-            raise MediaError(f"{path}: is or holds the input itself; choose another --out")
+    path = replaced_input((out_path, lines_path(out_path), *outputs), [source])
+    if path is not None:
+        raise MediaError(f"{path}: is or holds the input itself; choose another --out")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -151,7 +151,7 @@ def test_a_bag_that_cannot_be_written_is_an_error_and_the_earlier_one_stays(tmp_
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, limits[1]))
     try:
         with (
-            pytest.raises(MediaError, match=r"bag: cannot write a bag there \(File too large\)"),
+            pytest.raises(MediaError, match=r"bag: cannot be written \(File too large\)"),
             Recording(tmp_path, 25.0) as recording,
         ):
             for _ in range(4):
