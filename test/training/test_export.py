@@ -34,6 +34,7 @@ def shaken(net, seed):
 
 @pytest.fixture(scope="module")
 def networks(rig):
+    torch.manual_seed(0)
     return shaken(RegressorNet(rig, 16), 1), shaken(DetectorNet(), 2)
 
 
@@ -112,10 +113,16 @@ def test_detector_computes_what_was_trained_at_any_size(
     assert len(Detector(exported, threads=1).detect(image, 1.0)) == 0
 
 
-def test_landmarks_of_the_set_are_those_of_the_training(exported, networks, rig, rng):
-    """Through the set's camera and mesh come the points that the loss has seen."""
+def test_landmarks_of_the_set_are_those_of_the_training(exported, networks, rig, rng, tmp_path):
+    """Through the set's camera and mesh come the points that the loss has seen.
+
+    In floating point: how rounding moves those of random weights differs from seed to seed.
+    """
+    shutil.copytree(exported.path, tmp_path / "set")
+    exact = replace(exported, path=tmp_path / "set")
+    exact.regressor_path.write_bytes(export.regressor_onnx(networks[0]))
     crop = rng.integers(0, 256, (120, 120, 3)).astype(np.uint8)
-    fitter = evaluate.Fitter(exported, mirrored=False)
+    fitter = evaluate.Fitter(exact, mirrored=False)
     # A region twice as large as the crop, for which the camera's pixel convention is exact.
     image = np.repeat(np.repeat(crop, 2, axis=0), 2, axis=1)
     _, landmarks = fitter.fit(image, np.array([0, 0, 240, 240], np.float32))
@@ -124,8 +131,8 @@ def test_landmarks_of_the_set_are_those_of_the_training(exported, networks, rig,
         dense = np.zeros(0, np.int32)
         points = decoding.PointModel.at_truth(rig, dense, 16)(fit)[0].numpy()
     expected = (points[:, :2] + 0.5) * 2 - 0.5
-    assert np.abs(landmarks[:, :2] - expected).max() < 1.5
-    assert np.abs((landmarks[:, :2] - expected).mean(axis=0)).max() < 0.2
+    assert np.abs(landmarks[:, :2] - expected).max() < 0.3
+    assert np.abs((landmarks[:, :2] - expected).mean(axis=0)).max() < 0.05
 
 
 def test_a_run_without_a_detector_takes_that_of_another_set(exported, networks, rig_path, tmp_path):
