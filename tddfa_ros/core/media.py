@@ -36,6 +36,14 @@ STILL_INTERVAL_NS = 1_000_000_000
 """Distance of the stamps of the images of a folder, which have no time of their own."""
 
 CAMERA_RETRY_S = 1.0
+_REFUSED_CAMERA = (
+    "no such camera, or it is in use by another program, or this user may not read it (on Linux: "
+    "be in the group 'video')"
+)
+_REFUSED_STREAM = (
+    "no video stream: nothing answers at this address, it asks for a password, or what it sends "
+    "is no video"
+)
 MAX_BROKEN_FRAMES = 50
 """Frames of a video in a row that may be unreadable before the rest is given up."""
 
@@ -179,10 +187,7 @@ class Camera(Media):
         self._stop = stop or self._closed
         self._capture = self._open()
         if not self._capture.isOpened():
-            raise MediaError(
-                f"{source}: no such camera, or it is in use by another program, or this user may "
-                "not read it (on Linux: be in the group 'video')"
-            )
+            raise MediaError(f"{source}: {_REFUSED_STREAM if '://' in source else _REFUSED_CAMERA}")
         self.fps = plausible_rate_hz(self._capture.get(cv2.CAP_PROP_FPS))
         self._start(self._grab())
 

@@ -17,6 +17,7 @@ from tddfa_ros.core.metric_frame import MetricFrame
 from tddfa_ros.core.portrait import LEFT_EYE, RIGHT_EYE, eyes_turn_rad, portrait
 from tddfa_ros.core.types import Face, FrameResult
 from tddfa_ros.nodes.raw_image import ImageHeader, encode_image
+from tddfa_ros.nodes.transforms import TransformOutput
 
 try:
     from hri_msgs.msg import (
@@ -27,16 +28,11 @@ try:
     )
 except ImportError:
     IdsList = None
-try:
-    from tf2_msgs.msg import TFMessage
-except ImportError:
-    TFMessage = None
 
 ROOT = "/humans/faces"
 PORTRAIT_SIZE = 128
 """Pixels a side of cropped and aligned faces, the default of REP-155."""
 
-TF_DEPTH = 100
 # z of the gaze is x of the face, its x the face's right (-y), its y down (-z).
 GAZE_IN_FACE = Quaternion(x=-0.5, y=0.5, z=-0.5, w=0.5)
 
@@ -111,10 +107,7 @@ class Humans:
         self._tracked = node.create_lifecycle_publisher(
             IdsList, f"{ROOT}/tracked", QoSProfile(depth=1)
         )
-        self._tf = None
-        if TFMessage is not None:
-            profile = QoSProfile(depth=TF_DEPTH)
-            self._tf = node.create_lifecycle_publisher(TFMessage, "/tf", profile)
+        self._transforms = TransformOutput(node)
 
     def wants_image(self) -> bool:
         """Whether :meth:`publish_portraits` would do anything."""
@@ -133,8 +126,8 @@ class Humans:
         self._tracked.publish(IdsList(header=header.message(), ids=list(faces)))
         placed = zip(faces, frame.poses, strict=True)
         gazes = [_gaze(face_id, header) for face_id, pose in placed if pose is not None]
-        if gazes and self._tf is not None and header.frame_id:
-            self._tf.publish(TFMessage(transforms=gazes))
+        if header.frame_id:
+            self._transforms.publish(gazes)
 
     def publish_portraits(
         self, result: FrameResult, header: ImageHeader, image_bgr: np.ndarray
@@ -157,9 +150,8 @@ class Humans:
         for face in self._faces.values():
             face.close()
         self._faces.clear()
-        for publisher in (self._tracked, self._tf):
-            if publisher is not None:
-                self._node.destroy_lifecycle_publisher(publisher)
+        self._node.destroy_lifecycle_publisher(self._tracked)
+        self._transforms.close()
 
 
 class _FacePublishers:

@@ -18,14 +18,8 @@ from tddfa_ros.nodes.face_markers import FaceMarkers
 from tddfa_ros.nodes.marker_messages import MarkerShape, encode_markers
 from tddfa_ros.nodes.point_cloud import encode_points, face_points
 from tddfa_ros.nodes.raw_image import ImageHeader, encode_image
+from tddfa_ros.nodes.transforms import TransformOutput
 
-try:
-    from tf2_msgs.msg import TFMessage
-except ImportError:
-    TFMessage = None
-
-TF_TOPIC = "/tf"
-TF_DEPTH = 100
 CHILD_FRAME = "face_{}"
 
 
@@ -47,13 +41,7 @@ class MetricOutputs:
         self._depth = node.create_lifecycle_publisher(Image, "faces/depth", one)
         self._points = node.create_lifecycle_publisher(PointCloud2, "faces/points", one)
         self._markers = node.create_lifecycle_publisher(MarkerArray, "faces/markers", one)
-        self._tf = None
-        if TFMessage is None:
-            self._log.warning("no tf2_msgs here: no TF; install ros-<distro>-tf2-msgs to have it")
-        else:
-            self._tf = node.create_lifecycle_publisher(
-                TFMessage, TF_TOPIC, QoSProfile(depth=TF_DEPTH)
-            )
+        self._transforms = TransformOutput(node)
 
     def wants_image(self) -> bool:
         """Whether :meth:`publish_dense` would do anything."""
@@ -62,7 +50,7 @@ class MetricOutputs:
     def publish_poses(self, frame: MetricFrame, header: ImageHeader) -> None:
         """Publish TF and, if it is time for them, markers."""
         self._last_header = header
-        if self._tf is not None and frame.calibrated:
+        if frame.calibrated:
             self._publish_tf(frame, header)
         due = self.markers.due(frame.result.stamp_ns)
         if due and self._markers.get_subscription_count() > 0:
@@ -82,9 +70,9 @@ class MetricOutputs:
 
     def close(self) -> None:
         """Destroy the publishers."""
-        for publisher in (self._depth, self._points, self._markers, self._tf):
-            if publisher is not None:
-                self._node.destroy_lifecycle_publisher(publisher)
+        for publisher in (self._depth, self._points, self._markers):
+            self._node.destroy_lifecycle_publisher(publisher)
+        self._transforms.close()
 
     def _send(self, shapes: list[MarkerShape], header: ImageHeader) -> None:
         if shapes:
@@ -94,13 +82,13 @@ class MetricOutputs:
         if not header.frame_id:
             self._log.warning("images without frame_id: no TF", once=True)
             return
-        transforms = [
-            face_transform(face.id, pose, header)
-            for face, pose in zip(frame.result.faces, frame.poses, strict=True)
-            if pose is not None
-        ]
-        if transforms:
-            self._tf.publish(TFMessage(transforms=transforms))
+        self._transforms.publish(
+            [
+                face_transform(face.id, pose, header)
+                for face, pose in zip(frame.result.faces, frame.poses, strict=True)
+                if pose is not None
+            ]
+        )
 
 
 def face_transform(face_id: str, pose: MetricPose, header: ImageHeader) -> TransformStamped:

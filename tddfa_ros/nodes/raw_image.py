@@ -23,6 +23,7 @@ from tddfa_ros.core.errors import ImageError
 from tddfa_ros.core.image_encoding import bgr_from_array, is_known
 from tddfa_ros.core.image_message import COMPRESSED_TYPE, IMAGE_TYPE
 from tddfa_ros.core.image_message import bgr_of_fields as core_bgr_of_fields
+from tddfa_ros.nodes.cdr import CdrWriter
 
 ENCODINGS_TAKEN = (
     "bgr8, rgb8, bgra8, rgba8, mono8, each also with 16 bits, yuv422 (uyvy), yuv422_yuy2 (yuyv), "
@@ -30,7 +31,6 @@ ENCODINGS_TAKEN = (
 )
 """In words; cv_bridge may know more."""
 
-_CDR_LITTLE_ENDIAN = b"\x00\x01\x00\x00"
 _TYPES = get_typestore(Stores.ROS2_JAZZY)
 for _type in (IMAGE_TYPE, COMPRESSED_TYPE):
     _TYPES.get_msgdef(_type)  # Compiles what reads them: the first image would wait 20 ms for it.
@@ -140,25 +140,15 @@ def encode_image(
         )
     height, width = image.shape[:2]
     pixels = np.ascontiguousarray(image)
-    head = bytearray(struct.pack("<iI", header.sec, header.nanosec))
-    _append_string(head, header.frame_id)
-    _align4(head)
-    head += struct.pack("<II", height, width)
-    _append_string(head, encoding)
-    head.append(0)  # is_bigendian
-    _align4(head)
-    head += struct.pack("<II", pixels.nbytes // height, pixels.nbytes)
-    return b"".join((_CDR_LITTLE_ENDIAN, head, memoryview(pixels).cast("B")))
-
-
-def _append_string(buffer: bytearray, text: str) -> None:
-    _align4(buffer)
-    encoded = text.encode() + b"\0"
-    buffer += struct.pack("<I", len(encoded)) + encoded
-
-
-def _align4(buffer: bytearray) -> None:
-    buffer += b"\0" * (-len(buffer) % 4)
+    head = CdrWriter()
+    head.numbers("i", header.sec)
+    head.numbers("I", header.nanosec)
+    head.string(header.frame_id)
+    head.numbers("I", height, width)
+    head.string(encoding)
+    head.numbers("B", 0)  # is_bigendian
+    head.numbers("I", pixels.nbytes // height, pixels.nbytes)
+    return b"".join((head.finish(), memoryview(pixels).cast("B")))
 
 
 def _header(fields: Any) -> ImageHeader:

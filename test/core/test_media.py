@@ -1,3 +1,4 @@
+import socket
 import struct
 import threading
 import time
@@ -284,6 +285,13 @@ def test_an_address_that_is_not_utf8_is_an_error_as_opencv_would_crash():
 def test_absent_camera_is_an_error():
     with pytest.raises(MediaError, match="no such camera"):
         open_media("97")
+
+
+def test_an_address_where_nothing_answers_is_told_as_one():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/video"
+    with pytest.raises(MediaError, match=f"{address}: no video stream: nothing answers"):
+        open_media(address)
 
 
 def test_camera_is_opened_again_when_it_fails(tmp_path, monkeypatch):
