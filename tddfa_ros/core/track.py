@@ -72,6 +72,7 @@ class Tracker:
         self._lost: list[Track] = []
         self._appearances = Appearances()
         self._before: tuple[int, tuple[int, int]] | None = None
+        self._newest_ns = 0
         self.configure(config)
 
     def configure(self, config: PipelineConfig) -> None:
@@ -104,7 +105,9 @@ class Tracker:
         All faces are forgotten by a stamp more than :data:`LATEST_S` before the last one (a bag
         that starts over), by one later by more than the time for which lost faces are remembered,
         and by an image of another shape. If only the resolution changes, faces are scaled with it.
-        A stamp that is a little before the last one (a message that comes late) takes no time.
+        A stamp that is a little before the last one (a message that comes late) takes no time, nor
+        does the next one take that twice which passed before the late one. Only if stamps go on
+        advancing from there (a very short recording, in a loop), so does time.
         """
         self._frame += 1
         before_ns, before_hw = self._before or (stamp_ns, image_hw)
@@ -118,7 +121,12 @@ class Tracker:
         )
         if not goes_on:
             self.reset()
-        self.now_ns = self.now_ns + max(elapsed_ns, 0) if goes_on else stamp_ns
+            self._newest_ns = self.now_ns = stamp_ns
+        elif stamp_ns > self._newest_ns:
+            self.now_ns += stamp_ns - self._newest_ns
+            self._newest_ns = stamp_ns
+        else:
+            self.now_ns += max(elapsed_ns, 0)
         self._before = (stamp_ns, image_hw)
         timeout_ns = self._config.lost_timeout_s * 1e9
         self._lost = [track for track in self._lost if self.now_ns - track.stamp_ns <= timeout_ns]

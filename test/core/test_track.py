@@ -139,6 +139,34 @@ def test_a_face_elsewhere_or_too_late_gets_a_new_id(tracker):
     assert face_id not in [track.id for track in tracker.active]
 
 
+def times(tracker, stamps_ns):
+    """The tracker's time after each of these stamps."""
+    now_ns = []
+    for stamp_ns in stamps_ns:
+        tracker.begin_frame(stamp_ns, IMAGE_HW)
+        now_ns.append(tracker.now_ns)
+    return now_ns
+
+
+@given(st.lists(st.booleans(), min_size=2, max_size=30))
+def test_images_overtaken_by_the_next_one_take_no_time_twice(overtaken):
+    stamps_ns = [FRAME_NS * index for index in range(1, 2 * len(overtaken) + 1)]
+    for index, swap in enumerate(overtaken):
+        if swap:
+            pair = slice(2 * index + 1, 2 * index + 3)
+            stamps_ns[pair] = stamps_ns[pair][::-1]
+    now_ns = times(Tracker(PipelineConfig()), stamps_ns)
+    assert now_ns == list(np.maximum.accumulate(stamps_ns))
+
+
+def test_time_goes_on_in_a_recording_of_less_than_half_a_second_that_is_repeated(tracker):
+    once = [FRAME_NS * index for index in range(8)]
+    now_ns = times(tracker, once * 5)
+    steps = np.diff(now_ns)
+    assert set(steps) == {0, FRAME_NS}
+    assert now_ns[-1] == 5 * once[-1]
+
+
 def test_searches_that_miss_a_face_end_it_only_in_a_row(tracker):
     begin(tracker, (100, 100))
     box = tracker.active[0].box_xyxy
