@@ -111,10 +111,16 @@ class PipelineConfig(CheckedConfig):
         maximum=60.0,
         runtime=True,
     )
+    small_faces: bool = option(
+        False,
+        "Whether searches also look at parts of the images, for faces of down to 15 pixels: each "
+        "takes ten times as long, and more passes for faces.",
+        runtime=True,
+    )
     confidence_threshold: float = option(
         0.5,
-        "A track below this regressor confidence is lost; a face begins from nine times its odds "
-        "on, 0.9 for 0.5. No effect if the model set has none.",
+        "A track below this regressor confidence is lost; a face begins from 99 times its odds on, "
+        "0.99 for 0.5. No effect if the model set has none.",
         minimum=0.0,
         maximum=1.0,
         runtime=True,

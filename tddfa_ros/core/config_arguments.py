@@ -9,7 +9,6 @@ from typing import Any
 from tddfa_ros.core.config import Option, PipelineConfig, check_value, options
 from tddfa_ros.core.errors import ConfigError
 
-TRUTHS = {"true": True, "false": False}
 FLAGS = {"smoothing": "--smooth"}
 """Settings whose flag is not simply their name."""
 
@@ -42,10 +41,7 @@ def flag(name: str) -> str:
 def _reader(name: str, default: Any, about: Option) -> Callable[[str], Any]:
     def read(text: str) -> Any:
         try:
-            value = TRUTHS[text.lower()] if isinstance(default, bool) else type(default)(text)
-            return check_value(name, value, default, about)
-        except KeyError:
-            raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false") from None
+            return check_value(name, type(default)(text), default, about)
         except (ValueError, ConfigError) as error:
             raise argparse.ArgumentTypeError(str(error)) from error
 
@@ -64,13 +60,18 @@ def add_config_arguments(
         default, about = known[name]
         shown = repr(default) if default == "" else default
         help_text = f"{about.description} (default {shown})".replace("%", "%%")
+        if isinstance(default, bool):
+            switch = argparse.BooleanOptionalAction
+            group.add_argument(
+                flag(name), dest=name, action=switch, default=default, help=help_text
+            )
+            continue
         group.add_argument(
             flag(name),
             dest=name,
             default=default,
             type=_reader(name, default, about),
-            metavar="|".join(about.choices or (TRUTHS if isinstance(default, bool) else ()))
-            or name.rsplit("_", 1)[-1].upper(),
+            metavar="|".join(about.choices) or name.rsplit("_", 1)[-1].upper(),
             help=help_text,
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 
@@ -111,15 +113,21 @@ def non_maximum_suppression(boxes_xyxy: np.ndarray, max_iou: float, keep: int) -
     return np.array(kept, np.intp)
 
 
-def _scaled_down(image_bgr: np.ndarray, spec: DetectorSpec) -> tuple[np.ndarray, float]:
-    """Image as the network wants it, and its scale: pixels of it / of the original."""
-    height, width = image_bgr.shape[:2]
+def seen_scale(height: int, width: int, spec: DetectorSpec) -> float:
+    """Pixels along a side that a network sees of an image / pixels that it has; at most 1."""
     scale = min(1.0, spec.max_height / height)
     if width * scale > spec.max_width:
         scale *= spec.max_width / (width * scale)
+    as_usual = scale * spec.input_scale
+    return max(as_usual, min(scale, math.sqrt(spec.input_area_px / (height * width))))
+
+
+def _scaled_down(image_bgr: np.ndarray, spec: DetectorSpec) -> tuple[np.ndarray, float]:
+    """Image as the network wants it, and its scale: pixels of it / of the original."""
+    height, width = image_bgr.shape[:2]
+    scale = seen_scale(height, width, spec)
     # As 3DDFA_V2 scales, where the size alone asks for it; whole cells of pixels otherwise.
     interpolation = cv2.INTER_LINEAR if spec.input_scale == 1.0 else cv2.INTER_AREA
-    scale *= spec.input_scale
     if scale == 1.0:
         return image_bgr, scale
     size = (max(1, int(scale * width)), max(1, int(scale * height)))

@@ -32,6 +32,8 @@ class DetectorSpec:
     file : its network, relative to the set's folder
     max_height, max_width : pixels; larger images are scaled down to the height, then the width
     input_scale : by which the image is scaled further before the network sees it
+    input_area_px : of which small images are scaled less far, or not at all: so many pixels are no
+        more work than those of an image of usual size
     score_threshold : least score of a face that is reported
     candidate_threshold : least score of a candidate for non-maximum suppression
     nms_iou : overlap above which the worse of two boxes is dropped, areas with +1 pixel
@@ -43,6 +45,7 @@ class DetectorSpec:
     max_height: int = 720
     max_width: int = 1080
     input_scale: float = 1.0
+    input_area_px: int = 0
     score_threshold: float = 0.5
     candidate_threshold: float = 0.05
     nms_iou: float = 0.3
@@ -259,6 +262,7 @@ def _detector_spec(section: _Section) -> DetectorSpec:
         max_height=section.number("max_height", int, 32, 16384, known.max_height),
         max_width=section.number("max_width", int, 32, 16384, known.max_width),
         input_scale=section.number("input_scale", float, 0.05, 1, known.input_scale),
+        input_area_px=section.number("input_area_px", int, 0, 2**28, known.input_area_px),
         score_threshold=section.number("score_threshold", float, 0, 1, known.score_threshold),
         candidate_threshold=section.number(
             "candidate_threshold", float, 0, 1, known.candidate_threshold

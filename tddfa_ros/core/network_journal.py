@@ -211,11 +211,13 @@ class JournaledNetworks(Networks):
         """
         return max(0, len(self._fits) - LAG_FRAMES)
 
-    def detect(self, image_bgr: np.ndarray, frame_index: int, threshold: float) -> Detections:
+    def detect(
+        self, image_bgr: np.ndarray, frame_index: int, threshold: float, deepest_zoom: int
+    ) -> Detections:
         """Find faces, or remember which were found."""
         if frame_index in self._searches:
             return self._searches[frame_index]
-        found = self._networks.detect(image_bgr, frame_index, threshold)
+        found = self._networks.detect(image_bgr, frame_index, threshold, deepest_zoom)
         if frame_index >= self.first_frame_with_pixels:
             self._journal.note_search(frame_index, found)
         return found

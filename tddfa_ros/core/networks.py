@@ -9,6 +9,7 @@ from tddfa_ros.core.config import PipelineConfig
 from tddfa_ros.core.detect import Detector
 from tddfa_ros.core.model_set import ModelSet
 from tddfa_ros.core.regress import Regressor
+from tddfa_ros.core.tiles import detect_small_too
 from tddfa_ros.core.types import Detections, Fits
 
 
@@ -31,10 +32,17 @@ class Networks:
         if config.mirrored_fits == "always":
             self._regressor.seek_mirror()
         self._detector = Detector(model_set, threads=config.detector_threads)
+        self._detector_spec = model_set.detector
 
-    def detect(self, image_bgr: np.ndarray, frame_index: int, threshold: float) -> Detections:
-        """Find faces; see :meth:`tddfa_ros.core.detect.Detector.detect`."""
-        return self._detector.detect(image_bgr, threshold)
+    def detect(
+        self, image_bgr: np.ndarray, frame_index: int, threshold: float, deepest_zoom: int
+    ) -> Detections:
+        """Find faces; see :func:`tddfa_ros.core.tiles.detect_small_too`."""
+
+        def detect(part_bgr: np.ndarray) -> Detections:
+            return self._detector.detect(part_bgr, threshold)
+
+        return detect_small_too(detect, image_bgr, self._detector_spec, deepest_zoom)
 
     def regress(
         self, image_bgr: np.ndarray, frame_index: int, rois_xyxy: np.ndarray, *, mirrored: bool

@@ -20,8 +20,8 @@ from tddfa_ros.core.search import BackgroundSearch, SearchResult
 from tddfa_ros.core.smooth import OneEuroSmoother, Smoother, make_smoother
 from tddfa_ros.core.still import fit_still
 from tddfa_ros.core.stopwatch import Stopwatch
-from tddfa_ros.core.tiles import detect_small_too
-from tddfa_ros.core.track import Tracker
+from tddfa_ros.core.tiles import DEEPEST_ZOOM
+from tddfa_ros.core.track import FAINT_SHARE, Tracker
 from tddfa_ros.core.types import Detections, Face, Fits, FrameResult, MorphableParams, TrackState
 
 # A detection this much fainter than a new face must be still confirms one that is followed.
@@ -29,6 +29,8 @@ CONFIRMING_SHARE_OF_THRESHOLD = 0.3
 # A face's landmarks stay when it is fitted again from where they lay, within 0.03 of its size on
 # photos; what is none moves by 0.14 in the median.
 STEADY_CHANGE = 0.1
+# Parts of a stream's images have half their sides: nine of them are looked at.
+STREAM_ZOOM = 2
 
 
 class FacePipeline:
@@ -62,6 +64,7 @@ class FacePipeline:
         self._tracker = Tracker(config, ids_given)
         self._frame_index = 0
         self._searched_ns: int | None = None
+        self._zoomed_ns: int | None = None
         self._smoothed_hw = (0, 0)
         self._smoother: Smoother
         self.configure(config)
@@ -107,7 +110,7 @@ class FacePipeline:
         # Now and then look for further faces, beside the images that follow.
         with watch("detect"):
             if not (at_once or self._search.running) and self._search_due(now_ns):
-                self._search.start(image, self._frame_index, self._followed())
+                self._search.start(image, self._frame_index, self._followed(), self._zoom)
                 self._searched_ns = now_ns
         # Hold shapes that were watched long enough, and describe each face.
         with watch("describe"):
@@ -118,7 +121,7 @@ class FacePipeline:
             ]
         return self._result(image_hw, stamp_ns, faces, watch)
 
-    def process_still(self, image_bgr: np.ndarray, *, small_faces: bool = False) -> FrameResult:
+    def process_still(self, image_bgr: np.ndarray) -> FrameResult:
         """Find and fit all faces of one picture; follows nobody.
 
         Each is fitted around its box, then as often around its landmarks as the model set says; see
@@ -127,7 +130,6 @@ class FacePipeline:
         Parameters
         ----------
         image_bgr : (height, width, 3) uint8
-        small_faces : search a large picture part by part, too; see :mod:`tddfa_ros.core.tiles`
 
         Raises
         ------
@@ -138,17 +140,17 @@ class FacePipeline:
         image_hw = (image.shape[0], image.shape[1])
         watch, tracker = Stopwatch(), Tracker(self._config)
         with watch("detect"):
-            if small_faces:
-                detections = detect_small_too(self._detect, image, self.model_set.detector)
-            else:
-                detections = self._detect(image)
+            zoom = DEEPEST_ZOOM if self._config.small_faces else 1
+            least = FAINT_SHARE * self._threshold
+            detections = self._networks.detect(image, self._frame_index, least, zoom)
         with watch("begin"):
             rois = [self._roi_from_box(box) for box in detections.boxes_xyxy]
             fits = self._fit(image, rois, still=True)
             for _ in range(self.model_set.regressor.still_passes):
                 fits = self._fit_again(image, fits)
-            for box, score, fit in zip(detections.boxes_xyxy, detections.scores, fits, strict=True):
-                tracker.add(box, float(score), fit, 0, image_hw)
+            scores = detections.scores.tolist()
+            found = list(zip(detections.boxes_xyxy, scores, fits, strict=True))
+            tracker.add_all(found, 0, image_hw, self._threshold)
             tracker.keep_largest()
         with watch("describe"):
             faces = [self._describe(track, track.observation.params) for track in tracker.active]
@@ -221,12 +223,13 @@ class FacePipeline:
     def _threshold(self) -> float:
         return self._config.detection_threshold or self.model_set.detector.score_threshold
 
-    def _detect(self, image_bgr: np.ndarray) -> Detections:
-        return self._networks.detect(image_bgr, self._frame_index, self._threshold)
+    @property
+    def _zoom(self) -> int:
+        return STREAM_ZOOM if self._config.small_faces else 1
 
-    def _detect_faintly(self, image_bgr: np.ndarray, frame_index: int) -> Detections:
+    def _detect_faintly(self, image_bgr: np.ndarray, frame_index: int, zoom: int) -> Detections:
         least = self._threshold * CONFIRMING_SHARE_OF_THRESHOLD
-        return self._networks.detect(image_bgr, frame_index, least)
+        return self._networks.detect(image_bgr, frame_index, least, zoom)
 
     def _roi_from_box(self, box_xyxy: np.ndarray) -> np.ndarray:
         spec = self.model_set.regressor
@@ -291,19 +294,27 @@ class FacePipeline:
             return True
         if any(track.searches_without_face or self._is_small(track) for track in tracker.active):
             return True
-        return now_ns - self._searched_ns >= self._config.detection_interval_s * 1e9
+        return self._is_due(self._searched_ns, now_ns)
+
+    def _is_due(self, searched_ns: int, now_ns: int) -> bool:
+        return now_ns - searched_ns >= self._config.detection_interval_s * 1e9
 
     def _is_small(self, track: Track) -> bool:
         roi = self._roi_from_landmarks(track.observation.landmarks)
         return bool(np.prod(roi[2:] - roi[:2]) < self.model_set.regressor.minimum_roi_area_px)
 
     def _search_now(self, image: np.ndarray, now_ns: int) -> SearchResult:
-        self._searched_ns = now_ns
-        return self._search.now(image, self._frame_index, self._followed())
+        """Search before going on; while nobody is followed, by parts only now and then."""
+        self._searched_ns, zoom = now_ns, self._zoom
+        if self._zoomed_ns is None or self._is_due(self._zoomed_ns, now_ns):
+            self._zoomed_ns = now_ns
+        else:
+            zoom = 1
+        return self._search.now(image, self._frame_index, self._followed(), zoom)
 
     def _forget_searches(self) -> None:
         self._search.cancel()
-        self._searched_ns = None
+        self._searched_ns = self._zoomed_ns = None
 
     def _begin_tracks(self, image: np.ndarray, found: SearchResult, now_ns: int) -> None:
         """Fit new faces twice: from the box, then from the landmarks, as they will be followed.

@@ -40,10 +40,11 @@ class BackgroundSearch:
 
     Parameters
     ----------
-    detect : finds the faces of a BGR image; also told the index of its frame
+    detect : finds the faces of a BGR image; also told the index of its frame, and how far to zoom
+        into its parts
     """
 
-    def __init__(self, detect: Callable[[np.ndarray, int], Detections]) -> None:
+    def __init__(self, detect: Callable[[np.ndarray, int, int], Detections]) -> None:
         self._detect = detect
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="face_search")
         self._pending: tuple[int, Future[Detections], dict[Track, Motion]] | None = None
@@ -54,16 +55,18 @@ class BackgroundSearch:
         return self._pending is not None
 
     def now(
-        self, image_bgr: np.ndarray, frame_index: int, followed: dict[Track, Motion]
+        self, image_bgr: np.ndarray, frame_index: int, followed: dict[Track, Motion], zoom: int
     ) -> SearchResult:
         """Search this image and wait; a search still running is dropped."""
         self.cancel()
-        return SearchResult(self._detect(image_bgr, frame_index), followed)
+        return SearchResult(self._detect(image_bgr, frame_index, zoom), followed)
 
-    def start(self, image_bgr: np.ndarray, frame_index: int, followed: dict[Track, Motion]) -> None:
+    def start(
+        self, image_bgr: np.ndarray, frame_index: int, followed: dict[Track, Motion], zoom: int
+    ) -> None:
         """Search a copy of this image in the background (the caller may reuse its buffer)."""
         self.cancel()
-        future = self._executor.submit(self._detect, image_bgr.copy(), frame_index)
+        future = self._executor.submit(self._detect, image_bgr.copy(), frame_index, zoom)
         self._pending = (frame_index + LAG_FRAMES, future, followed)
 
     def collect(self, frame_index: int) -> SearchResult | None:

@@ -1,8 +1,9 @@
-"""Small faces of large pictures: the detector looks at the whole, then at ever smaller parts.
+"""Small faces: the detector looks at the whole picture, then at ever smaller parts of it.
 
 The detector scales a picture down to what it was made for; in a photograph of twelve megapixels a
-face of a hundred pixels is lost in that. A stream has no time for more, a still has. The more parts
-are looked at, the more things pass for faces: so who wants it asks for it.
+face of a hundred pixels is lost in that, in one of 640x480 a face of twenty. A still has time for
+all parts, a stream for the largest. The more parts are looked at, the more things pass for faces:
+so who wants it asks for it.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from tddfa_ros.core.detect import non_maximum_suppression
+from tddfa_ros.core.detect import non_maximum_suppression, seen_scale
 from tddfa_ros.core.model_description import DetectorSpec
 from tddfa_ros.core.types import Detections
 
-# A picture is looked at in parts if the detector would see it at half its size or smaller.
-LARGEST_SCALE = 0.5
+# Parts are made smaller until the detector sees them at so much of their own size.
+ENOUGH_SCALE = 0.6
+DEEPEST_ZOOM = 64
 # Neighbouring parts share so much of their sides: a face up to that is whole in one of them.
 OVERLAP = 0.3
 # A box that reaches this close to a part's inner border, in shares of its side, shows a cut face.
@@ -26,7 +28,10 @@ LEAST_INSIDE = 0.6
 
 
 def detect_small_too(
-    detect: Callable[[np.ndarray], Detections], image_bgr: np.ndarray, spec: DetectorSpec
+    detect: Callable[[np.ndarray], Detections],
+    image_bgr: np.ndarray,
+    spec: DetectorSpec,
+    deepest_zoom: int = DEEPEST_ZOOM,
 ) -> Detections:
     """Find the faces of a picture, also those that are small in it.
 
@@ -35,23 +40,31 @@ def detect_small_too(
     detect : finds those of any picture, and does not see the small ones of a large one
     image_bgr : (height, width, 3) uint8
     spec : of the detector
+    deepest_zoom : parts have no less than 1 / so much of the picture's sides; with 1 there are none
 
     Returns
     -------
-    As `detect` gives them; the very same unless the picture is large.
+    As `detect` gives them; the very same if the detector sees the picture in its own size.
     """
     found = detect(image_bgr)
     height, width = image_bgr.shape[:2]
-    scale, zoom = min(spec.max_height / height, spec.max_width / width), 1
-    if scale > LARGEST_SCALE:
-        return found
-    while scale * zoom < 1:
-        zoom *= 2
+    for zoom in _zooms(height, width, spec, deepest_zoom):
         parts = [
             _of_part(detect, image_bgr, part) for part in parts_xyxy(height, width, zoom, OVERLAP)
         ]
         found = _joined(found, parts, spec)
     return found
+
+
+def _zooms(height: int, width: int, spec: DetectorSpec, deepest: int) -> Iterator[int]:
+    """1 / the sides of parts, as shares of the picture's, as long as smaller ones show more."""
+    scale, zoom = seen_scale(height, width, spec), 2
+    while scale < ENOUGH_SCALE and zoom <= deepest:
+        larger, scale = scale, seen_scale(-(-height // zoom), -(-width // zoom), spec)
+        if scale == larger:
+            return
+        yield zoom
+        zoom *= 2
 
 
 def parts_xyxy(
@@ -86,10 +99,10 @@ def _of_part(
 
 
 def _joined(known: Detections, parts: list[Detections], spec: DetectorSpec) -> Detections:
-    """Add what is new in the parts, best first."""
+    """Add what is new in the parts, or surer there, best first."""
     boxes = np.concatenate([part.boxes_xyxy for part in parts])
     scores = np.concatenate([part.scores for part in parts])
-    new = ~_lies_in_one(boxes, known.boxes_xyxy)
+    new = ~(_share_most(boxes, known.boxes_xyxy) & (scores[:, None] <= known.scores)).any(axis=1)
     boxes = np.concatenate([known.boxes_xyxy, boxes[new]])
     scores = np.concatenate([known.scores, scores[new]])
     order = np.argsort(-scores, kind="stable")
@@ -97,10 +110,10 @@ def _joined(known: Detections, parts: list[Detections], spec: DetectorSpec) -> D
     return Detections(boxes[kept], scores[kept])
 
 
-def _lies_in_one(boxes_xyxy: np.ndarray, others_xyxy: np.ndarray) -> np.ndarray:
-    """(n,) bool: whether most of a box lies in one of the others, or of one of them in it."""
+def _share_most(boxes_xyxy: np.ndarray, others_xyxy: np.ndarray) -> np.ndarray:
+    """(n, m) bool: whether most of a box lies in the other, or of that one in it."""
     box, other = boxes_xyxy[:, None], others_xyxy[None]
     sides = np.minimum(box[..., 2:], other[..., 2:]) - np.maximum(box[..., :2], other[..., :2])
     shared = np.maximum(sides, 0).prod(axis=2)
     areas = [(value[..., 2:] - value[..., :2]).prod(axis=2) for value in (box, other)]
-    return (shared > LEAST_INSIDE * np.minimum(*areas)).any(axis=1)
+    return shared > LEAST_INSIDE * np.minimum(*areas)

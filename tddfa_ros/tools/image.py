@@ -27,6 +27,7 @@ SETTINGS = (
     "model_set",
     "max_faces",
     "detection_threshold",
+    "small_faces",
     "confidence_threshold",
     "detector_threads",
     "regressor_threads",
@@ -38,11 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="pictures to read")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder for the results"
-    )
-    parser.add_argument(
-        "--small-faces",
-        action="store_true",
-        help="search large pictures part by part, too: seconds more, and more that are no faces",
     )
     add_output_arguments(parser)
     add_config_arguments(parser, SETTINGS)
@@ -98,11 +94,9 @@ def _write(path: Path, content: bytes) -> None:
         ) from error
 
 
-def _fit_file(
-    pipeline: FacePipeline, stage: Stage, path: Path, out: Path, stem: str, *, small_faces: bool
-) -> int:
+def _fit_file(pipeline: FacePipeline, stage: Stage, path: Path, out: Path, stem: str) -> int:
     image_bgr = media.read_image(path)
-    result = pipeline.process_still(image_bgr, small_faces=small_faces)
+    result = pipeline.process_still(image_bgr)
     scene, wishes = stage.scene(image_bgr, result), stage.wishes
     if wishes.overlay:
         write_picture(out / f"{stem}_overlay.jpg", scene.overlay(wishes.overlay))
@@ -141,9 +135,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         for path, stem in zip(args.files, output_stems(args.files), strict=True):
             try:
-                count = _fit_file(
-                    pipeline, stage, path, args.out, stem, small_faces=args.small_faces
-                )
+                count = _fit_file(pipeline, stage, path, args.out, stem)
             except TddfaError as error:
                 failed += 1
                 sys.stderr.write(f"tddfa_ros image: {error}\n")

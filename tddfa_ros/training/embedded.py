@@ -34,6 +34,8 @@ _DETECTOR_SPEC = DetectorSpec(
     max_height=720,
     max_width=1080,
     input_scale=0.5,
+    # What a picture of 640x480 comes to.
+    input_area_px=320 * 240,
     score_threshold=SCORE_THRESHOLD,
     candidate_threshold=0.1,
     nms_iou=0.35,

@@ -34,16 +34,17 @@ def test_given_values_reach_the_config(parser):
     assert config.model_set == "/a"
 
 
-@pytest.mark.parametrize(("text", "value"), [("true", True), ("False", False)])
-def test_a_switch_takes_true_and_false(parser, text, value):
-    config = config_from(parser.parse_args(["--image-rectified", text]), MetricConfig)
+@pytest.mark.parametrize(("text", "value"), [("--image-rectified", True), ("", False)])
+def test_a_switch_is_on_if_it_is_named(parser, text, value):
+    config = config_from(parser.parse_args([*text.split()]), MetricConfig)
     assert config.image_rectified is value
+    off = parser.parse_args([*text.split(), "--no-image-rectified"])
+    assert config_from(off, MetricConfig).image_rectified is False
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        "--image-rectified maybe",
         "--smooth median",
         "--max-faces 0",
         "--max-faces 2.5",

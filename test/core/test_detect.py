@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import TensorProto, helper, numpy_helper
 
-from tddfa_ros.core.detect import Detector, non_maximum_suppression
+from tddfa_ros.core.detect import Detector, non_maximum_suppression, seen_scale
 from tddfa_ros.core.errors import ImageError, ModelSetError
-from tddfa_ros.core.model_description import DetectorSpec
+from tddfa_ros.core.model_description import DetectorSpec, read_description
 from tddfa_ros.core.model_set import ModelSet, RegressorSpec, load
 
 STILLS_ATOL_PX = 1.0
@@ -81,6 +81,43 @@ def test_boxes_come_back_from_a_network_that_sees_a_smaller_image(tmp_path, shap
     assert seen[0][0] <= 360
     assert seen[0][1] <= 540
     assert max(seen[0][0] - 359, seen[0][1] - 539) >= 0 or seen[0][:2] == (240, 320)
+
+
+@given(
+    height=st.integers(1, 4000),
+    width=st.integers(1, 4000),
+    input_scale=st.sampled_from([0.25, 0.5, 1.0]),
+    area_px=st.sampled_from([0, 76800, 200_000]),
+)
+def test_a_network_sees_no_less_of_a_small_image_than_of_a_large_one(
+    height, width, input_scale, area_px
+):
+    spec = DetectorSpec(input_scale=input_scale, input_area_px=area_px)
+    plain = DetectorSpec(input_scale=input_scale)
+    scale = seen_scale(height, width, spec)
+    assert seen_scale(height, width, plain) <= scale <= 1
+    largest = DetectorSpec(input_scale=1.0)
+    assert scale <= seen_scale(height, width, largest)
+    if scale > seen_scale(height, width, plain):
+        assert scale * scale * height * width <= area_px * 1.001
+    if height * width <= area_px and height <= spec.max_height and width <= spec.max_width:
+        assert scale == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "seen"),
+    [
+        ((480, 640), (240, 320)),
+        ((240, 320), (240, 320)),
+        ((360, 480), (240, 320)),
+        ((100, 80), (100, 80)),
+        ((720, 1280), (303, 540)),
+    ],
+)
+def test_what_the_embedded_detector_sees(repository, shape, seen):
+    spec = read_description(repository / "models" / "embedded").detector
+    scale = seen_scale(*shape, spec)
+    np.testing.assert_allclose(np.multiply(scale, shape), seen, atol=1)
 
 
 BOXES = hnp.arrays(

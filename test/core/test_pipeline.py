@@ -342,15 +342,49 @@ def test_mirrored_fits_change_while_running(repository, astronaut):
     pipeline.close()
 
 
+@pytest.mark.parametrize(("small_faces", "ids"), [(False, set()), (True, {"f00001"})])
+def test_parts_of_the_images_show_a_face_of_twenty_pixels(repository, astronaut, small_faces, ids):
+    """It is followed on, since each search that may end it looks at the parts again."""
+    size = 0.2
+    face = cv2.resize(astronaut, None, fx=size, fy=size, interpolation=cv2.INTER_AREA)
+    embedded = model_sets.load(repository / "models" / "embedded")
+    config = PipelineConfig(small_faces=small_faces, detection_interval_s=0.2)
+    pipeline = FacePipeline(embedded, config)
+    present = []
+    for k in range(40):
+        image = np.full((480, 640, 3), 120, np.uint8)
+        image[200 : 200 + len(face), 300 + k : 300 + k + len(face)] = face
+        present.append({face.id for face in pipeline.process(image, k * FRAME_NS).faces})
+    pipeline.close()
+    assert present == [ids] * 40
+
+
+def test_parts_are_searched_now_and_then_while_nobody_is_there(repository):
+    embedded = model_sets.load(repository / "models" / "embedded")
+    zooms = []
+
+    class Counted(Networks):
+        def detect(self, image_bgr, frame_index, threshold, deepest_zoom):
+            zooms.append(deepest_zoom)
+            return super().detect(image_bgr, frame_index, threshold, deepest_zoom)
+
+    config = PipelineConfig(small_faces=True, detection_interval_s=0.2)
+    pipeline = FacePipeline(embedded, config, Counted(embedded, config))
+    for k in range(13):
+        pipeline.process(np.full((480, 640, 3), 120, np.uint8), k * 50_000_000)
+    pipeline.close()
+    assert zooms == [2 if k % 4 == 0 else 1 for k in range(13)]
+
+
 def test_a_small_face_is_followed_while_searches_follow_one_another(repository, astronaut):
     """By 3DDFA_V2's rule a region this small is searched anew; the face was lost meanwhile."""
     embedded = model_sets.load(repository / "models" / "embedded")
     searched = []
 
     class Counted(Networks):
-        def detect(self, image_bgr, frame_index, threshold):
+        def detect(self, image_bgr, frame_index, threshold, deepest_zoom):
             searched.append(frame_index)
-            return super().detect(image_bgr, frame_index, threshold)
+            return super().detect(image_bgr, frame_index, threshold, deepest_zoom)
 
     for area, expected in ((1e8, [0, 1, 4, 7, 10]), (100.0, [0])):
         spec = replace(embedded.regressor, minimum_roi_area_px=area)

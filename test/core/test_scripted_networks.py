@@ -56,7 +56,7 @@ class Script(Networks):
             image[top:bottom, left:right] = actor.grey
         return image
 
-    def detect(self, image_bgr, frame_index, threshold):
+    def detect(self, image_bgr, frame_index, threshold, deepest_zoom):
         self.searches[frame_index] += 1
         found = sorted(self.there(frame_index), key=lambda actor: -actor.score)
         boxes = np.array([actor.box_xyxy for actor in found], np.float32).reshape(-1, 4)

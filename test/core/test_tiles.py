@@ -1,5 +1,7 @@
 """Faces that are small in a large picture: parts that cover it, and each face once."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -73,8 +75,42 @@ def test_each_square_is_found_once_whatever_its_size(seed):
 
 def test_what_the_detector_sees_well_is_looked_at_once():
     detector = Disks()
-    detect_small_too(detector, np.zeros((1400, 2100, 3), np.uint8), SPEC)
+    detect_small_too(detector, np.zeros((1190, 1790, 3), np.uint8), SPEC)
     assert detector.looks == 1
+
+
+def test_parts_are_no_smaller_than_asked_for():
+    detector = Disks()
+    picture = np.zeros((3000, 4000, 3), np.uint8)
+    for deepest_zoom, looks in ((1, 1), (2, 1 + 9), (64, 1 + 9 + 36)):
+        detector.looks = 0
+        detect_small_too(detector, picture, SPEC, deepest_zoom)
+        assert detector.looks == looks
+
+
+def test_parts_that_show_no_more_are_not_looked_at():
+    detector = Disks()
+    halved = DetectorSpec(max_height=720, max_width=1080, input_scale=0.5)
+    detect_small_too(detector, np.zeros((700, 1000, 3), np.uint8), halved)
+    assert detector.looks == 1
+
+
+def test_a_face_that_the_whole_shows_faintly_has_the_box_of_the_part_that_shows_it_well():
+    def detect(image_bgr):
+        whole = len(image_bgr) == 3000
+        spot = np.argwhere(image_bgr[..., 0] > 127)
+        if not len(spot):
+            return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+        box = np.concatenate([spot.min(axis=0)[::-1], spot.max(axis=0)[::-1]])
+        grown = box + (np.array([-200, -200, 200, 200]) if whole else 0)
+        score = 0.3 if whole else 0.8
+        return Detections(grown[None].astype(np.float32), np.array([score], np.float32))
+
+    picture = np.zeros((3000, 4000, 3), np.uint8)
+    picture[1000:1100, 500:600] = 255
+    found = detect_small_too(detect, picture, SPEC)
+    np.testing.assert_array_equal(found.boxes_xyxy[0], [500, 1000, 599, 1099])
+    assert found.scores[0] == np.float32(0.8)
 
 
 def test_people_in_the_back_of_a_large_photo_are_found(repository, astronaut):
@@ -85,12 +121,12 @@ def test_people_in_the_back_of_a_large_photo_are_found(repository, astronaut):
         x, y = (100, 100) if index == 0 else (1500 + 800 * (index % 3), 300 + 1400 * (index // 4))
         picture[y : y + len(part), x : x + len(part)] = part
     models = model_set.load(repository / "models" / "embedded")
-    # The least of them has 0.59, a badge 0.49.
-    config = PipelineConfig(detection_threshold=0.5, detector_threads=1, regressor_threads=1)
+    config = PipelineConfig(detector_threads=1, regressor_threads=1)
     pipeline = FacePipeline(models, config)
     try:
         assert len(pipeline.process_still(picture).faces) < 7
-        faces = pipeline.process_still(picture, small_faces=True).faces
+        pipeline.configure(replace(config, small_faces=True))
+        faces = pipeline.process_still(picture).faces
         assert len(faces) == 7
         heights = sorted(float(np.ptp(face.landmarks[:, 1])) for face in faces)
         assert heights[0] < 40

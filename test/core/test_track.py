@@ -459,9 +459,9 @@ def test_what_is_too_faint_for_a_new_face_must_look_like_the_lost_one(tracker, l
 
 def test_a_new_face_must_be_surer_than_one_that_goes_on(tracker):
     tracker.begin_frame(0, IMAGE_HW)
-    tracker.add(box_at(100, 200), 0.9, face_at(100, 200, confidence=0.8), 0, IMAGE_HW)
+    tracker.add(box_at(100, 200), 0.9, face_at(100, 200, confidence=0.98), 0, IMAGE_HW)
     assert not tracker.active
-    tracker.add(box_at(100, 200), 0.9, face_at(100, 200, confidence=0.95), 0, IMAGE_HW)
+    tracker.add(box_at(100, 200), 0.9, face_at(100, 200, confidence=0.995), 0, IMAGE_HW)
     assert len(tracker.active) == 1
     follow(tracker, 3, 1, face_at(100, 200, confidence=0.6))
     assert len(tracker.active) == 1
@@ -480,4 +480,41 @@ def test_no_threshold_below_one_shuts_out_a_sure_face_or_lets_in_what_would_be_l
     begun = len(tracker.active) == 2
     assert not begun or confidence >= threshold
     odds_of_threshold, odds = (p / (1 - p) if p < 1 else np.inf for p in (threshold, confidence))
-    assert begun == (odds >= 9 * odds_of_threshold) or odds == pytest.approx(9 * odds_of_threshold)
+    least = 99 * odds_of_threshold
+    assert begun == (odds >= least) or odds == pytest.approx(least)
+
+
+@pytest.mark.parametrize(
+    ("score", "confidence", "begun"),
+    [
+        (0.5, 0.995, True),
+        (0.49, 0.995, False),
+        (0.49, 0.999, True),
+        (0.31, 0.999, True),
+        (0.29, 1.0, False),
+        (0.5, float("nan"), True),
+        (0.49, float("nan"), False),
+    ],
+)
+def test_a_faint_face_begins_where_the_regressor_is_sure_of_it(tracker, score, confidence, begun):
+    tracker.begin_frame(0, IMAGE_HW)
+    fit = face_at(100, 200, confidence=confidence)
+    tracker.add_all([(box_at(100, 200), score, fit)], 0, IMAGE_HW, threshold=0.5)
+    assert bool(tracker.active) is begun
+
+
+def test_a_lost_face_returns_with_less_confidence_than_a_new_one_begins_with(tracker):
+    (face_id,) = begin(tracker, (100, 200))
+    frame = follow(tracker, 1, follow(tracker, 6, 1, face_at(100, 200)), None)
+    tracker.begin_frame(frame * FRAME_NS, IMAGE_HW)
+    for x in (500, 100):
+        fit = face_at(x, 200, confidence=0.95)
+        tracker.add(box_at(x, 200), 0.9, fit, frame * FRAME_NS, IMAGE_HW)
+    assert [track.id for track in tracker.active] == [face_id]
+
+
+def test_faint_candidates_have_the_room_that_others_leave(tracker):
+    tracker.configure(PipelineConfig(max_faces=2))
+    boxes = [box_at(100, 100, 30), box_at(300, 100, 80), box_at(300, 300, 60)]
+    new = tracker.confirm(found(*boxes, scores=[0.6, 0.4, 0.35]), 0.5, {})
+    assert new == [0, 1]
