@@ -112,16 +112,22 @@ def bgr_from_buffer(
     if encoding not in _ENCODINGS:
         known = ", ".join([*_ENCODINGS, *_LUMA_THEN_CHROMA])
         raise ImageError(f"unknown encoding {encoding!r}; use one of {known}")
-    dtype_name, channels, conversion = _ENCODINGS[encoding]
+    dtype_name, channels, _ = _ENCODINGS[encoding]
     dtype = np.dtype(dtype_name).newbyteorder(">" if is_bigendian else "<")
     rows = rows_of(data, height, width * channels * dtype.itemsize, step)
     image = np.ascontiguousarray(rows).view(dtype).reshape(height, width, channels)
-    image = _eight_bit(image)
-    if conversion is None:
+    return _bgr_from_pixels(image, encoding)
+
+
+def _bgr_from_pixels(image: np.ndarray, encoding: str) -> np.ndarray:
+    """Convert (height, width) or (height, width, channels) of an encoding, of any depth."""
+    _, channels, conversion = _ENCODINGS[encoding]
+    if conversion is None or _channels_of(image) != channels:
         return bgr_from_array(image)
     try:
-        return cv2.cvtColor(image, conversion)
+        return cv2.cvtColor(_eight_bit(image), conversion)
     except cv2.error as error:
+        height, width = image.shape[:2]
         raise ImageError(
             f"a {width} x {height} image cannot be {encoding}: {error.err}; Bayer patterns need "
             "2 x 2 pixels, YUV an even width"
@@ -178,7 +184,7 @@ def bgr_from_array(image: np.ndarray) -> np.ndarray:
     ImageError
         Wrong shape, empty, or a dtype that is no number.
     """
-    channels = 1 if image.ndim == 2 else image.shape[2] if image.ndim == 3 else 0
+    channels = _channels_of(image)
     if channels not in (1, 3, 4) or image.size == 0:
         raise ImageError(
             f"an image of shape {image.shape} cannot be used; expected (height, width) or "
@@ -190,6 +196,10 @@ def bgr_from_array(image: np.ndarray) -> np.ndarray:
     if channels == 4:
         return cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)
     return image
+
+
+def _channels_of(image: np.ndarray) -> int:
+    return 1 if image.ndim == 2 else image.shape[2] if image.ndim == 3 else 0
 
 
 def _eight_bit(image: np.ndarray) -> np.ndarray:
@@ -208,13 +218,15 @@ def _eight_bit(image: np.ndarray) -> np.ndarray:
     raise ImageError(f"an image of dtype {image.dtype} cannot be used; expected numbers")
 
 
-def bgr_from_file_bytes(data: bytes | np.ndarray, name: str) -> np.ndarray:
+def bgr_from_file_bytes(data: bytes | np.ndarray, name: str, encoding: str = "") -> np.ndarray:
     """Decode an image file (JPEG, PNG, TIFF, ...), turned upright by its EXIF tag.
 
     Parameters
     ----------
     data : bytes or (n,) uint8, the content of the file
     name : says in messages which image it is
+    encoding : what OpenCV was given as BGR or grey when it wrote the file; without, or where it is
+        not known or of another number of channels, the file's colours are what they should be
 
     Returns
     -------
@@ -229,22 +241,25 @@ def bgr_from_file_bytes(data: bytes | np.ndarray, name: str) -> np.ndarray:
     buffer = np.frombuffer(data, np.uint8)
     if len(buffer) == 0:
         raise ImageError(f"{name}: the image is empty (0 bytes)")
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    as_written = encoding in _ENCODINGS
+    flags = cv2.IMREAD_UNCHANGED if as_written else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     orientation = 1
     with _opened(buffer, name) as header:
         _require_moderate_size(header.size, name)
-        if header.format == "WEBP":  # OpenCV turns the other formats itself.
+        # OpenCV turns TIFF always, and all others but WebP unless they are to stay unchanged.
+        if header.format == "WEBP" or (as_written and header.format != "TIFF"):
             orientation = _orientation(header)
             flags |= cv2.IMREAD_IGNORE_ORIENTATION
         if header.format == "JPEG2000":  # OpenCV crashes on some damaged ones.
-            return bgr_from_array(_pixels_of(header, name))
+            pixels = _pixels_of(header, name)
+            return _bgr_from_pixels(pixels, encoding) if as_written else bgr_from_array(pixels)
     try:
         image = cv2.imdecode(buffer, flags)
     except cv2.error as error:
         raise ImageError(f"{name}: the image cannot be decoded: {error.err}") from error
     if image is None:
         raise ImageError(f"{name}: {_DAMAGED}")
-    image = bgr_from_array(image)
+    image = _bgr_from_pixels(image, encoding) if as_written else bgr_from_array(image)
     mirrored, turn = _UPRIGHT.get(orientation, (False, None))
     image = cv2.flip(image, 1) if mirrored else image
     return image if turn is None else cv2.rotate(image, turn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ IMAGE_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 FACES_TYPE = "tddfa_msgs/msg/FaceArray"
+
+# "rgb8; jpeg compressed bgr8": what the camera sent, how it was coded, and what it was turned into.
+_FORMAT = re.compile(r"(\w+) *; *\w+ compressed *(\w*) *")
 
 
 def bgr_of_fields(fields: Any) -> np.ndarray:
@@ -27,7 +31,8 @@ def bgr_of_fields(fields: Any) -> np.ndarray:
         The encoding is not known, or the sizes contradict each other.
     """
     if hasattr(fields, "format"):
-        return bgr_from_file_bytes(np.asarray(fields.data), f"compressed image ({fields.format})")
+        name = f"compressed image ({fields.format})"
+        return bgr_from_file_bytes(np.asarray(fields.data), name, _unconverted(fields.format))
     return bgr_from_buffer(
         np.asarray(fields.data, np.uint8),
         fields.encoding,
@@ -36,3 +41,16 @@ def bgr_of_fields(fields: Any) -> np.ndarray:
         int(fields.step),
         is_bigendian=bool(fields.is_bigendian),
     )
+
+
+def _unconverted(compressed_format: str) -> str:
+    """Encoding that a CompressedImage still has; empty if its colours are those of any file.
+
+    image_transport's publisher turns colours into bgr8 first, but neither what it codes as TIFF nor
+    Bayer patterns, unless it says so.
+    """
+    described = _FORMAT.fullmatch(compressed_format)
+    if described is None:
+        return ""
+    source, target = described.groups()
+    return source if not target or target.startswith("bayer_") else ""

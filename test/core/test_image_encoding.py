@@ -239,6 +239,18 @@ def test_image_files_of_all_channel_counts(picture, encoding):
     np.testing.assert_array_equal(bgr_from_file_bytes(png(encode(picture)), "x"), expected(picture))
 
 
+@pytest.mark.parametrize("encoding", [*EIGHT_BIT, "no_such_encoding"])
+def test_files_of_pixels_that_nobody_converted(picture, encoding):
+    encode, expected = EIGHT_BIT.get(encoding, EIGHT_BIT["bgr8"])
+    coded = png(np.ascontiguousarray(encode(picture)))
+    np.testing.assert_array_equal(bgr_from_file_bytes(coded, "x", encoding), expected(picture))
+
+
+def test_a_file_of_other_channels_than_its_encoding_keeps_its_colours(picture):
+    for encoding in ("bayer_rggb8", "rgba8"):
+        np.testing.assert_array_equal(bgr_from_file_bytes(png(picture), "x", encoding), picture)
+
+
 def test_sixteen_bit_image_file(picture):
     decoded = bgr_from_file_bytes(png(picture.astype(np.uint16) * 257), "x")
     np.testing.assert_array_equal(decoded, picture)
@@ -258,14 +270,15 @@ def test_exif_orientation_is_applied(picture):
 
 @pytest.mark.parametrize("suffix", ["JPEG", "PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_format_is_turned_as_pillow_turns_it(suffix, orientation):
+@pytest.mark.parametrize("encoding", ["", "rgb8"])
+def test_every_format_is_turned_as_pillow_turns_it(suffix, orientation, encoding):
     quarters = np.array([[0, 80], [160, 240]], np.uint8).repeat(16, axis=0).repeat(24, axis=1)
     exif = Image.Exif()
     exif[0x0112] = orientation
     written = io.BytesIO()
     Image.fromarray(quarters).convert("RGB").save(written, suffix, exif=exif)
     upright = ImageOps.exif_transpose(Image.open(written)).convert("L")
-    ours = bgr_from_file_bytes(written.getvalue(), "x")[..., 0].astype(int)
+    ours = bgr_from_file_bytes(written.getvalue(), "x", encoding)[..., 0].astype(int)
     assert ours.shape == upright.size[::-1]
     assert np.abs(ours - np.asarray(upright)).max() < 40
 
@@ -350,7 +363,7 @@ for _ in range(200):
     if rng.random() < 0.2:
         data = data[: rng.integers(1, len(data))]
     try:
-        assert bgr_from_file_bytes(bytes(data), "it").dtype == np.uint8
+        assert bgr_from_file_bytes(bytes(data), "it", sys.argv[2]).dtype == np.uint8
     except ImageError:
         refused += 1
 assert refused > 50
@@ -360,6 +373,8 @@ assert refused > 50
 @pytest.mark.parametrize(
     "suffix", [".bmp", ".jp2", ".jpg", ".ppm", ".png", ".ras", ".tif", ".webp"]
 )
-def test_damaged_files_never_end_the_process(suffix):
-    done = subprocess.run([sys.executable, "-c", DAMAGE, suffix], capture_output=True, text=True)
+@pytest.mark.parametrize("encoding", ["", "rgb8"])
+def test_damaged_files_never_end_the_process(suffix, encoding):
+    command = [sys.executable, "-c", DAMAGE, suffix, encoding]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

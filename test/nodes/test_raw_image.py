@@ -159,6 +159,63 @@ def test_compressed_image():
     np.testing.assert_array_equal(read, pixels)
 
 
+def decoded(pixels, suffix, compressed_format):
+    compressed = CompressedImage(format=compressed_format)
+    compressed.data = cv2.imencode(suffix, np.ascontiguousarray(pixels))[1].tobytes()
+    return decode_compressed_image(serialize_message(compressed))[1]
+
+
+@pytest.mark.parametrize(
+    "compressed_format",
+    ["png", "", "bgr8; png compressed bgr8", "rgb8; png compressed bgr8", "rgb8; png", "a; b; c"],
+)
+def test_colours_of_a_compressed_image_are_those_of_any_file(compressed_format):
+    np.testing.assert_array_equal(decoded(picture(), ".png", compressed_format), picture())
+
+
+@pytest.mark.parametrize("compressed_format", ["rgb8; tiff compressed ", "rgb8; tiff compressed"])
+def test_colours_of_a_compressed_image_that_were_not_converted(compressed_format):
+    sent = picture()[..., ::-1]
+    np.testing.assert_array_equal(decoded(sent, ".tiff", compressed_format), picture())
+
+
+@pytest.mark.parametrize(
+    ("compressed_format", "dtype"),
+    [
+        ("mono8; jpeg compressed ", "u1"),
+        ("mono16; png compressed mono16", "u2"),
+        ("mono16; png compressed ", "u2"),
+        ("mono16; jpeg compressed ", "u1"),  # JPEG has eight bits only
+        ("16UC1; png compressed ", "u2"),
+        ("32FC1; tiff compressed ", "f4"),
+    ],
+)
+def test_grey_of_every_depth_in_a_compressed_image(compressed_format, dtype):
+    level = {"u1": 90, "u2": 90 * 257, "f4": 90}[dtype]
+    codec = compressed_format.split()[1]
+    read = decoded(np.full((16, 16), level, dtype), f".{codec}", compressed_format)
+    assert read.shape == (16, 16, 3)
+    assert np.abs(read.astype(int) - 90).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("compressed_format", "dtype"),
+    [
+        ("bayer_rggb8; png compressed ", "u1"),
+        ("bayer_rggb8; jpeg compressed ", "u1"),
+        ("bayer_rggb8; jpeg compressed bayer_rggb8", "u1"),
+        ("bayer_rggb8; tiff compressed ", "u1"),
+        ("bayer_rggb16; png compressed ", "u2"),
+    ],
+)
+def test_a_mosaic_in_a_compressed_image_has_its_colours_back(compressed_format, dtype):
+    mosaic = np.zeros((16, 16), dtype)
+    mosaic[::2, ::2] = np.iinfo(dtype).max
+    codec = compressed_format.split()[1]
+    read = decoded(mosaic, f".{codec}", compressed_format)[4:-4, 4:-4].astype(int)
+    assert np.abs(read - [0, 0, 255]).max() < 30
+
+
 @pytest.mark.parametrize("data", [b"", b"no picture"])
 def test_broken_compressed_image_is_an_error(data):
     compressed = CompressedImage(format="jpeg")
