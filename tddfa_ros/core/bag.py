@@ -40,6 +40,8 @@ BAG_ERRORS = (
 )
 """What the readers of a damaged bag raise."""
 
+# Last parts of topics that are a CompressedImage, too, but hold no picture as files have them.
+_OTHER_TRANSPORTS = ("compresseddepth", "ffmpeg", "theora", "zstd")
 _TYPES = get_typestore(Stores.ROS2_JAZZY)
 _log = logging.getLogger(__name__)
 
@@ -136,17 +138,21 @@ class BagReader:
         """Image topics with messages that show a camera's picture, in alphabetical order.
 
         Depth images do not, nor what lies below a topic of faces; a compressed topic does not
-        beside its raw twin.
+        beside its raw twin, nor one of a transport that is not read.
         """
         counts = {topic: count for topic, count in self.image_counts().items() if count}
         faces = {c.topic for c in self.connections if c.msgtype == FACES_TYPE}
+        compressed = {c.topic for c in self.connections if c.msgtype == COMPRESSED_TYPE}
 
         def shows_a_camera(topic: str) -> bool:
             is_twin = topic.endswith("/compressed") and topic.removesuffix("/compressed") in counts
+            is_unread = topic in compressed and topic.lower().endswith(
+                tuple(f"/{name}" for name in _OTHER_TRANSPORTS)
+            )
             parts = topic.split("/")
             above = {"/".join(parts[:k]) for k in range(1, len(parts))}
             of_faces = "faces" in parts[:-1] or bool(above & faces)
-            return not (is_twin or of_faces or any("depth" in part for part in parts))
+            return not (is_twin or is_unread or of_faces or "depth" in topic.lower())
 
         return sorted(filter(shows_a_camera, counts))
 

@@ -288,3 +288,13 @@ def test_without_a_name_the_first_topic_that_shows_a_camera_is_taken(tmp_path, c
     path = write_bag(tmp_path / "depth", StoragePlugin.MCAP, topics[:1])
     with open_media(path) as media:
         assert media.bag.image_topic == topics[0][0]
+
+
+@pytest.mark.parametrize("transport", ["compressedDepth", "theora", "zstd", "Zstd"])
+def test_a_compressed_topic_of_another_transport_shows_no_camera(tmp_path, transport):
+    camera, other = "/camera/image_raw/compressed", f"/a/image_raw/{transport}"
+    topics = [(name, COMPRESSED_TYPE, [compressed(1)]) for name in (camera, other)]
+    topics += [("/a/Depth/image", IMAGE_TYPE, [image(1)]), ("/b/zstd", IMAGE_TYPE, [image(1)])]
+    with open_media(write_bag(tmp_path / "bag", StoragePlugin.MCAP, topics)) as media:
+        assert media.bag.camera_topics() == ["/b/zstd", camera]
+        assert media.bag.image_topic == "/b/zstd"
