@@ -18,7 +18,12 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from tddfa_ros.nodes.face_node_config import FaceNodeConfig
-from tddfa_ros.nodes.quality_of_service import LOG_INTERVAL_S, SubscriptionQos, missing_images
+from tddfa_ros.nodes.quality_of_service import (
+    LOG_INTERVAL_S,
+    PREFIX,
+    SubscriptionQos,
+    missing_images,
+)
 
 
 @dataclass(frozen=True)
@@ -73,17 +78,21 @@ class ImageInput:
         self._compressed = config.image_transport == "compressed"
         self.message_type = CompressedImage if self._compressed else Image
         reliable = every or config.image_reliability == "reliable"
-        self._qos = SubscriptionQos(
-            node,
-            self.topic,
-            QoSProfile(
-                history=HistoryPolicy.KEEP_LAST,
-                depth=config.queue_images if every else 1,
-                reliability=(
-                    ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
-                ),
-            ),
+        default = QoSProfile(
+            history=HistoryPolicy.KEEP_LAST,
+            depth=config.queue_images if every else 1,
+            reliability=(ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT),
         )
+        self._qos = SubscriptionQos(node, self.topic, default)
+        override = f"{PREFIX}{self.topic}.subscription.reliability"
+        if every:
+            self._remedy = (
+                f"start this node with -p {override}:=best_effort, or set frame_policy to latest"
+            )
+        elif reliable:
+            self._remedy = "set image_reliability to best_effort"
+        else:
+            self._remedy = f"start this node without {override}"
         self._group = MutuallyExclusiveCallbackGroup()
         self._subscription = None
         self.received = 0
@@ -160,6 +169,7 @@ class ImageInput:
             f"sensor_msgs/msg/{kind}",
             self._qos.profile,
             time.monotonic() - self._silent_since_s,
+            self._remedy,
         )
 
     def _on_matched(self, event: QoSSubscriptionMatchedInfo) -> None:

@@ -226,7 +226,7 @@ def served_nodes(node: Node, topic: str, message_type: str, offered: QoSProfile)
 
 
 def missing_images(
-    node: Node, topic: str, message_type: str, asked: QoSProfile, seconds: float
+    node: Node, topic: str, message_type: str, asked: QoSProfile, seconds: float, remedy: str
 ) -> str:
     """Say for how long no image came, who should send them, and what is in the way.
 
@@ -237,11 +237,12 @@ def missing_images(
     message_type : like ``sensor_msgs/msg/Image``
     asked : of the subscription
     seconds : since the last image, or since the subscription began
+    remedy : how to have the subscription take what is published best effort
     """
     text = f"no image for {seconds:.0f} s on {topic}"
     publishers = node.get_publishers_info_by_topic(topic)
     if publishers:
-        described = (_publisher(found, message_type, asked) for found in publishers)
+        described = (_publisher(found, message_type, asked, remedy) for found in publishers)
         return f"{text}, publishers: {'; '.join(described)}"
     text += ", publishers: none"
     others = sorted(
@@ -254,13 +255,13 @@ def missing_images(
     return text
 
 
-def _publisher(found: TopicEndpointInfo, message_type: str, asked: QoSProfile) -> str:
+def _publisher(found: TopicEndpointInfo, message_type: str, asked: QoSProfile, remedy: str) -> str:
     offered = found.qos_profile
     text = f"{node_name(found)} ({_word(offered.reliability)}, {_word(offered.durability)}"
     if found.topic_type != message_type:
         return f"{text}) sends {found.topic_type}, not {message_type}: set image_transport"
     if reason := mismatch(offered, asked):
-        return f"{text}) does not fit: {reason}: set image_reliability to best_effort"
+        return f"{text}) does not fit: {reason}: {remedy}"
     return f"{text})"
 
 

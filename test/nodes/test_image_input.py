@@ -3,6 +3,7 @@ import time
 
 import pytest
 import rclpy
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
@@ -10,6 +11,7 @@ from tddfa_ros.nodes.face_node_config import FaceNodeConfig
 from tddfa_ros.nodes.image_input import ImageInput
 
 COUNT = 7
+BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 def send(node, images, count=COUNT):
@@ -154,3 +156,49 @@ def test_quality_of_service(plain_node, make_input, settings, reliability, depth
     (subscription,) = [s for s in plain_node.subscriptions if s.topic_name == "/image"]
     assert subscription.qos_profile.reliability == reliability
     assert subscription.qos_profile.depth == depth
+
+
+OVERRIDE = "qos_overrides./image.subscription.reliability"
+
+
+def hear_a_best_effort_camera(settings, *reliability):
+    """Start an input, publish images; how many it gets, and what it says if there are none."""
+    overrides = [Parameter(OVERRIDE, value=value) for value in reliability]
+    node = rclpy.create_node("input", parameter_overrides=overrides)
+    images = ImageInput(node, dataclasses.replace(FaceNodeConfig(), **settings), lambda _: None)
+    images.start()
+    publisher = node.create_publisher(Image, "image", BEST_EFFORT)
+    deadline = time.monotonic() + 20
+    while not node.get_publishers_info_by_topic("/image"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    for _ in range(20):
+        publisher.publish(Image())
+        rclpy.spin_once(node, timeout_sec=0.02)
+    images.stop()
+    said = images.silence()
+    node.destroy_node()
+    return images.received, said
+
+
+@pytest.mark.parametrize(
+    ("wrong", "advice", "right"),
+    [
+        (
+            [{"image_reliability": "reliable"}],
+            "set image_reliability to best_effort",
+            [{"image_reliability": "best_effort"}],
+        ),
+        (
+            [{"frame_policy": "every"}],
+            f"start this node with -p {OVERRIDE}:=best_effort, or set frame_policy to latest",
+            [{"frame_policy": "every"}, "best_effort"],
+        ),
+        ([{}, "reliable"], f"start this node without {OVERRIDE}", [{}]),
+    ],
+)
+def test_the_advice_for_a_best_effort_camera_helps(ros, wrong, advice, right):
+    received, said = hear_a_best_effort_camera(*wrong)
+    assert received == 0
+    assert said.endswith(f"reliable subscription: {advice}")
+    assert hear_a_best_effort_camera(*right)[0] > 0
