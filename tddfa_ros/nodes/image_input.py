@@ -111,12 +111,18 @@ class ImageInput:
     @property
     def _name(self) -> str:
         """What is subscribed, before remapping: a full name would be remapped once more."""
+        name, added = self._remapped[0]
+        return f"{self._node.resolve_topic_name(name)}{added}" if added else name
+
+    @property
+    def _remapped(self) -> list[tuple[str, str]]:
+        """What can be remapped, and what is added to it then; the first is what counts now."""
         if not self._compressed:
-            return "image"
-        resolve = self._node.resolve_topic_name
+            return [("image", "")]
+        resolve, own = self._node.resolve_topic_name, ("image/compressed", "")
         if resolve("image/compressed") != resolve("image/compressed", only_expand=True):
-            return "image/compressed"
-        return f"{resolve('image')}/compressed"
+            return [own]
+        return [("image", "/compressed"), own]
 
     def start(self) -> None:
         """Subscribe."""
@@ -169,7 +175,8 @@ class ImageInput:
             f"sensor_msgs/msg/{kind}",
             self._qos.profile,
             time.monotonic() - self._silent_since_s,
-            self._remedy,
+            remedy=self._remedy,
+            remapped=self._remapped,
         )
 
     def _on_matched(self, event: QoSSubscriptionMatchedInfo) -> None:

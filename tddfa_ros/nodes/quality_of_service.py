@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
@@ -226,7 +226,14 @@ def served_nodes(node: Node, topic: str, message_type: str, offered: QoSProfile)
 
 
 def missing_images(
-    node: Node, topic: str, message_type: str, asked: QoSProfile, seconds: float, remedy: str
+    node: Node,
+    topic: str,
+    message_type: str,
+    asked: QoSProfile,
+    seconds: float,
+    *,
+    remedy: str,
+    remapped: Sequence[tuple[str, str]],
 ) -> str:
     """Say for how long no image came, who should send them, and what is in the way.
 
@@ -238,6 +245,8 @@ def missing_images(
     asked : of the subscription
     seconds : since the last image, or since the subscription began
     remedy : how to have the subscription take what is published best effort
+    remapped : names that choose the topic by being remapped, each with what is added to the topic
+        that it is remapped to; the first that leads to another topic is advised
     """
     text = f"no image for {seconds:.0f} s on {topic}"
     publishers = node.get_publishers_info_by_topic(topic)
@@ -250,8 +259,11 @@ def missing_images(
         for name, types in node.get_topic_names_and_types()
         if message_type in types and _publishes_elsewhere(node, name)
     )
-    if others:
-        text += f"; topics of that type: {', '.join(others[:5])} (remap image to one of them)"
+    for name, added in remapped:
+        targets = [other.removesuffix(added) for other in others if other.endswith(added)]
+        if targets:
+            listed = ", ".join(targets[:5])
+            return f"{text}; topics of that type: {listed} (remap {name} to one of them)"
     return text
 
 

@@ -5,7 +5,7 @@ import pytest
 import rclpy
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from tddfa_ros.nodes.face_node_config import FaceNodeConfig
 from tddfa_ros.nodes.image_input import ImageInput
@@ -141,6 +141,31 @@ def test_the_topic_shown_is_the_one_subscribed(ros, transport, rules, topic):
     assert topic in images.silence()
     images.stop()
     node.destroy_node()
+
+
+@pytest.mark.parametrize(
+    ("published", "rule", "advice"),
+    [
+        (["/cam/compressed", "/cam/zstd"], "", "type: /cam (remap image to one"),
+        (["/jpeg"], "", "type: /jpeg (remap image/compressed to one"),
+        (["/cam/compressed"], "/a", "type: /cam/compressed (remap image/compressed to one"),
+    ],
+)
+def test_the_advice_on_remapping_leads_to_compressed_images(ros, published, rule, advice):
+    rules = ["-r", f"image/compressed:={rule}"] if rule else []
+    node = rclpy.create_node("input", cli_args=["--ros-args", *rules])
+    camera = rclpy.create_node("camera")
+    images = ImageInput(node, FaceNodeConfig(image_transport="compressed"), lambda _: None)
+    for topic in published:
+        camera.create_publisher(CompressedImage, topic, 1)
+    deadline = time.monotonic() + 20
+    while not all(node.get_publishers_info_by_topic(topic) for topic in published):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    said = images.silence()
+    camera.destroy_node()
+    node.destroy_node()
+    assert advice in said
 
 
 @pytest.mark.parametrize(
