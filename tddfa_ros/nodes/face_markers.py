@@ -8,6 +8,7 @@ from tddfa_ros.core.coarse_mesh import CoarseMesh, coarse_mesh, full_mesh
 from tddfa_ros.core.face_model import FaceModel
 from tddfa_ros.core.metric_frame import MetricFrame
 from tddfa_ros.core.one_euro import NS_PER_S
+from tddfa_ros.core.track import LATEST_S
 from tddfa_ros.nodes.marker_messages import (
     LIFETIME_S,
     MarkerShape,
@@ -49,9 +50,11 @@ class FaceMarkers:
 
     def due(self, stamp_ns: int) -> bool:
         """Whether the image of that time gets markers."""
-        if self._sent_ns is None or stamp_ns < self._sent_ns:
+        if self._sent_ns is None:
             return True
-        return stamp_ns - self._sent_ns >= (1 - _EARLY_SHARE) / self.rate_hz * NS_PER_S
+        since_s = (stamp_ns - self._sent_ns) / NS_PER_S
+        # An image that another one overtook is not due; one of a replay that starts over is.
+        return since_s >= (1 - _EARLY_SHARE) / self.rate_hz or since_s < -LATEST_S
 
     def shapes(self, frame: MetricFrame) -> list[MarkerShape]:
         """Return the markers of an image, those that remove lost faces first; may be empty."""

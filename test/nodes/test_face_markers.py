@@ -89,6 +89,16 @@ def test_rate_by_the_stamps_of_a_stream_of_30_hz(markers, face_model, rate_hz, e
     assert sent == expected
 
 
+def test_rate_of_a_stream_of_30_hz_in_which_neighbours_overtake_each_other(markers, face_model):
+    stamps_ns = np.arange(30).reshape(-1, 2)[:, ::-1].ravel() * 33_333_333
+    sent = 0
+    for stamp_ns in stamps_ns.tolist():
+        if markers.due(stamp_ns):
+            markers.shapes(PlacedFaces(face_model, ["f1"], stamp_ns))
+            sent += 1
+    assert 7 <= sent <= 10
+
+
 @pytest.mark.parametrize(("rate_hz", "least_s"), [(0.1, 20.0), (0.3, 2 / 0.3), (30.0, 5.0)])
 def test_markers_outlast_two_periods_of_messages(markers, face_model, rate_hz, least_s):
     markers.rate_hz = rate_hz
@@ -101,6 +111,8 @@ def test_markers_outlast_two_periods_of_messages(markers, face_model, rate_hz, l
 def test_time_that_steps_back_is_not_waited_for(markers, face_model):
     markers.shapes(PlacedFaces(face_model, ["f1"], 50_000_000_000))
     assert not markers.due(50_010_000_000)
+    assert not markers.due(49_600_000_000)
+    assert markers.due(49_400_000_000)
     assert markers.due(1_000_000_000)
 
 
