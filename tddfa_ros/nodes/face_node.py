@@ -274,9 +274,11 @@ class FaceNode(LifecycleNode):
         is_active = self._diagnostics is not None
         if is_active:
             if self._enabled:
+                self._worker.resume()
                 self._images.resume()
             else:
                 self._images.stop()
+                self._worker.pause()
         response.success = True
         told = "processing images" if self._enabled else "images are not subscribed"
         response.message = told if is_active else f"{told}, once the node is active"

@@ -78,8 +78,12 @@ class FaceOutputs:
     def reset(self) -> None:
         """Forget all filters and have viewers remove the faces."""
         self._frames.reset()
-        self._metric.clear()
         self._pictures.reset()
+        self.clear()
+
+    def clear(self) -> None:
+        """Have viewers remove the faces."""
+        self._metric.clear()
         self._humans.clear()
 
     def wants_image(self) -> bool:

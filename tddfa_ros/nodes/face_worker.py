@@ -88,13 +88,26 @@ class FaceWorker:
         self.stamp_ages_s.clear()
         self._running = True
 
+    def pause(self) -> None:
+        """Stop, and have viewers remove the faces, which stay known."""
+        with self._pipeline_lock:
+            self._stop()
+            self._outputs.clear()
+
+    def resume(self) -> None:
+        """Process images again after :meth:`pause`; the counts go on."""
+        self._running = True
+
     def stop(self) -> None:
         """Finish the present image and publish what smoothing held back; take no more."""
         with self._pipeline_lock:
-            if self._running:
-                self._publish_smoothed(self._pipeline.flush())
-            self._pending.clear()
-            self._running = False
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._running:
+            self._publish_smoothed(self._pipeline.flush())
+        self._pending.clear()
+        self._running = False
 
     def reset(self) -> None:
         """Forget all faces and filters, between two images; what was held back is published."""

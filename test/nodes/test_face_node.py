@@ -1,12 +1,16 @@
 import threading
+import time
 
 import pytest
+import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
+from visualization_msgs.msg import Marker, MarkerArray
 
+from tddfa_msgs.msg import FaceArray
 from tddfa_ros.nodes.image_input import IncomingImage
 from tddfa_ros.nodes.raw_image import ImageHeader, encode_image
 
@@ -183,6 +187,45 @@ def test_reset_publishes_what_a_window_held_back(make_face_node, astronaut):
     assert node._worker.processed == 3
     assert node._on_reset(Trigger.Request(), Trigger.Response()).success
     assert node._worker.processed == 8
+
+
+def test_disabled_it_answers_what_it_held_back_and_shows_no_face(
+    make_face_node, plain_node, astronaut
+):
+    node = make_face_node(smoothing="window", window_after=5)
+    node.start()
+    answers, markers = [], []
+    plain_node.create_subscription(FaceArray, "faces", answers.append, 50)
+    plain_node.create_subscription(MarkerArray, "faces/markers", markers.append, 50)
+
+    def see(*numbers):
+        for number in numbers:
+            data = encode_image(astronaut, ImageHeader(0, number * 33_000_000, "camera"))
+            node._worker.take(IncomingImage(data, 0, number * 33_000_000, 0))
+
+    def enable(data):
+        assert node._on_enable(SetBool.Request(data=data), SetBool.Response()).success
+
+    def await_that(condition):
+        deadline = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < deadline
+            rclpy.spin_once(plain_node, timeout_sec=0.05)
+
+    await_that(lambda: node.count_subscribers("faces") and node.count_subscribers("faces/markers"))
+    time.sleep(0.3)
+    see(*range(8))
+    enable(False)
+    await_that(lambda: len(answers) == 8)
+    await_that(lambda: markers and markers[-1].markers[0].action == Marker.DELETEALL)
+    # One that had come already when it was disabled.
+    see(8)
+    enable(True)
+    see(*range(9, 15))
+    await_that(lambda: len(answers) == 9)
+    assert answers[-1].header.stamp.nanosec == 9 * 33_000_000
+    assert {face.id for answer in answers for face in answer.faces} == {"f00001"}
+    assert node._worker.processed == 9
 
 
 def test_no_id_is_given_twice_through_whatever_transitions(make_face_node, astronaut):
