@@ -200,7 +200,10 @@ class FaceNode(LifecycleNode):
             self._end_stream()
             super().on_deactivate(state)
             return _FAILURE
-        self.get_logger().info(f"waiting for images on {self._images.topic}")
+        if self._enabled:
+            self.get_logger().info(f"waiting for images on {self._images.topic}")
+        else:
+            self.get_logger().info("active, but disabled by ~/enable: images are not subscribed")
         return _SUCCESS
 
     @_logged

@@ -262,7 +262,7 @@ def test_reset_says_whether_it_could(make_face_node):
     assert node._on_reset(Trigger.Request(), Trigger.Response()).success
 
 
-def test_disabled_it_does_not_subscribe(make_face_node):
+def test_disabled_it_does_not_subscribe(make_face_node, capfd):
     node = make_face_node()
     node.start()
     for enabled in (False, False, True, True):
@@ -274,5 +274,9 @@ def test_disabled_it_does_not_subscribe(make_face_node):
     node.trigger_deactivate()
     answer = node._on_enable(SetBool.Request(data=False), SetBool.Response())
     assert answer.message == "images are not subscribed, once the node is active"
+    capfd.readouterr()
     node.trigger_activate()
     assert entities_of(node)[1] == []
+    told = capfd.readouterr().err
+    assert "disabled by ~/enable" in told
+    assert "waiting for images" not in told
