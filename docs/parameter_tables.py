@@ -16,6 +16,7 @@ from tddfa_ros.nodes.parameter_files import CONFIGS_BY_NODE
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCUMENTS = (REPOSITORY / "README.md", REPOSITORY / "docs" / "ros.md")
 BEGIN = "<!-- parameters of {}: made by docs/parameter_tables.py -->"
+FIXED = {"face_node": "fixed while configured", "media_source": "read at start"}
 END = "<!-- end of parameters -->"
 
 
@@ -26,7 +27,7 @@ def table(node_name: str) -> str:
         for name, (default, about) in options(config_class).items():
             shown = '""' if default == "" else str(default).lower()
             text = about.description.replace("|", "\\|")
-            fixed = "" if about.runtime else " (fixed while active)"
+            fixed = "" if about.runtime else f" ({FIXED[node_name]})"
             lines.append(f"| `{name}` | `{shown}` | {_range(about)} | {text}{fixed} |")
     return "\n".join(lines)
 

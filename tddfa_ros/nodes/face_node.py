@@ -96,6 +96,9 @@ class FaceNode(LifecycleNode):
             self,
             (PipelineConfig, MetricConfig, FaceNodeConfig),
             is_running=lambda: self._pipeline is not None,
+            fixed="Takes effect when the node is configured.",
+            remedy="while the node is configured; deactivate it if it is active, clean it up, set "
+            "the parameter, then configure and activate the node again",
             apply=self._apply,
         )
         # The newest callback is asked first: what it refuses is not applied.

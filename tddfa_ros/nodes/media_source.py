@@ -78,6 +78,8 @@ class MediaSource(Node):
             self,
             (MediaSourceConfig,),
             is_running=lambda: self._playing,
+            fixed="Read at start.",
+            remedy="any more: it is read at start; start the node anew with it",
             apply=self._apply,
             dynamic=("input",),
         )

@@ -31,6 +31,8 @@ class ConfigParameters:
     node : on which they are declared at once; values given at start are checked
     config_classes : dataclasses made of :func:`tddfa_ros.core.config.option` fields
     is_running : whether only run-time settings may change now
+    fixed : says in the descriptions when the other settings take effect
+    remedy : follows ``NAME cannot change`` where one of those is refused
     apply : called with the new configs, one for each class, before a change is accepted; may raise
         :class:`TddfaError` to refuse it
     dynamic : names of strings for which a number does as well (a camera's)
@@ -47,12 +49,16 @@ class ConfigParameters:
         config_classes: Sequence[type],
         *,
         is_running: Callable[[], bool],
+        fixed: str,
+        remedy: str,
         apply: Callable[[Sequence[Any]], None],
         dynamic: Sequence[str] = (),
     ) -> None:
         self._node = node
         self._classes = tuple(config_classes)
         self._is_running = is_running
+        self._fixed = fixed
+        self._remedy = remedy
         self._apply = apply
         self._dynamic = frozenset(dynamic)
         self._options: dict[str, tuple[Any, Option]] = {}
@@ -64,7 +70,7 @@ class ConfigParameters:
         node.add_on_set_parameters_callback(self._on_set)
 
     def _declare(self, name: str, default: Any, about: Option) -> Any:
-        described = descriptor(name, default, about)
+        described = descriptor(name, default, about, self._fixed)
         described.dynamic_typing = name in self._dynamic
         try:
             declared = self._node.declare_parameter(name, default, described)
@@ -96,10 +102,7 @@ class ConfigParameters:
                 value = self._checked(parameter)
                 about = self._options[parameter.name][1]
                 if value != values[parameter.name] and not about.runtime and self._is_running():
-                    reason = (
-                        f"{parameter.name} cannot change while the node is active; deactivate and "
-                        "clean up the node, set it, then configure and activate again"
-                    )
+                    reason = f"{parameter.name} cannot change {self._remedy}"
                     return SetParametersResult(successful=False, reason=reason)
                 values[parameter.name] = value
             if values != self._values:
@@ -110,14 +113,20 @@ class ConfigParameters:
         return SetParametersResult(successful=True)
 
 
-def descriptor(name: str, default: Any, about: Option) -> ParameterDescriptor:
-    """Describe a setting as ``ros2 param describe`` shows it."""
+def descriptor(name: str, default: Any, about: Option, fixed: str) -> ParameterDescriptor:
+    """Describe a setting as ``ros2 param describe`` shows it.
+
+    Parameters
+    ----------
+    name, default, about : of the setting
+    fixed : sentence for one that cannot change at run time
+    """
     described = ParameterDescriptor(name=name, description=about.description)
     if about.choices:
         listed = ", ".join(about.choices)
         described.additional_constraints = f"Of: {listed}."
     if not about.runtime:
-        described.additional_constraints += " Takes effect when the node is configured."
+        described.additional_constraints += f" {fixed}"
         described.additional_constraints = described.additional_constraints.strip()
     bounds = (about.minimum, about.maximum)
     if bounds != (None, None):

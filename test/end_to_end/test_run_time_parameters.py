@@ -88,8 +88,8 @@ def test_overlay_threshold_and_smoothing_change_at_once(stream, probe, astronaut
         ("detection_threshold", 1.5, "detection_threshold"),
         ("smoothing", "much", "one-euro"),
         ("max_faces", 0, "max_faces"),
-        ("model_set", "another", "model_set cannot change while the node is active"),
-        ("image_transport", "compressed", "deactivate and clean up the node"),
+        ("model_set", "another", "model_set cannot change while the node is configured"),
+        ("image_transport", "compressed", "deactivate it if it is active, clean it up"),
     ],
 )
 def test_refused_with_the_reason(stream, astronaut, name, value, reason):

@@ -89,7 +89,7 @@ def test_fixed_parameters_change_through_a_cycle(make_face_node):
     node.start()
     (answer,) = node.set_parameters([Parameter("frame_policy", value="every")])
     assert not answer.successful
-    assert "frame_policy cannot change while the node is active" in answer.reason
+    assert "frame_policy cannot change while the node is configured" in answer.reason
     node.trigger_deactivate()
     node.trigger_cleanup()
     (answer,) = node.set_parameters([Parameter("frame_policy", value="every")])

@@ -1,13 +1,15 @@
 import dataclasses
+import threading
 
 import pytest
 import yaml
 from rcl_interfaces.msg import ParameterType
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from tddfa_ros.core.config import CheckedConfig, MetricConfig, PipelineConfig, option, options
-from tddfa_ros.core.errors import ConfigError
+from tddfa_ros.core.errors import ConfigError, MediaError
 from tddfa_ros.nodes.face_node_config import FaceNodeConfig
 from tddfa_ros.nodes.media_source import MediaSource
 from tddfa_ros.nodes.media_source_config import MediaSourceConfig
@@ -37,6 +39,8 @@ class Host:
             self.node,
             (Config,),
             is_running=lambda: self.running,
+            fixed="Read at noon.",
+            remedy="before noon",
             apply=self.apply,
             dynamic=("camera",),
         )
@@ -110,11 +114,35 @@ def test_fixed_setting_is_refused_only_while_running(make_host):
     host = make_host(running=True)
     answer = host.set(size=5)
     assert not answer.successful
-    assert "size cannot change while" in answer.reason
+    assert answer.reason == "size cannot change before noon"
     assert host.set(size=4).successful  # no change
     host.running = False
     assert host.set(size=5).successful
     assert host.parameters.configs() == [Config(size=5)]
+
+
+def test_the_advice_of_an_inactive_face_node_can_be_followed(make_face_node):
+    node = make_face_node()
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    constraints = node.describe_parameter("model_set").additional_constraints
+    assert constraints == "Takes effect when the node is configured."
+    (answer,) = node.set_parameters([Parameter("frame_policy", value="every")])
+    assert "frame_policy cannot change while the node is configured" in answer.reason
+    assert node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+    (answer,) = node.set_parameters([Parameter("frame_policy", value="every")])
+    assert answer.successful
+
+
+def test_the_advice_of_a_media_source_can_be_followed(ros):
+    source = MediaSource(parameter_overrides=[Parameter("input", value="absent.mp4")])
+    assert source.describe_parameter("pace").additional_constraints.endswith(". Read at start.")
+    with pytest.raises(MediaError):
+        source.run(threading.Event())
+    (answer,) = source.set_parameters([Parameter("pace", value="answered")])
+    source.close()
+    assert answer.reason == (
+        "pace cannot change any more: it is read at start; start the node anew with it"
+    )
 
 
 def test_refusal_by_who_applies_it(make_host):
@@ -129,7 +157,7 @@ def test_description_range_and_choices(make_host):
     size = node.describe_parameter("size")
     assert size.description == "A size."
     assert (size.integer_range[0].from_value, size.integer_range[0].to_value) == (1, 9)
-    assert "when the node is configured" in size.additional_constraints
+    assert size.additional_constraints == "Read at noon."
     speed = node.describe_parameter("speed")
     assert speed.floating_point_range[0].from_value == 0.0
     mode = node.describe_parameter("mode")
