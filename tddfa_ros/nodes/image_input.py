@@ -34,7 +34,8 @@ class IncomingImage:
     ----------
     data : as it came
     waited_ns : how long it lay in this process
-    arrived_clock_ns : the node's clock when it came; now, where time is simulated
+    arrived_clock_ns : the node's clock when it came; now, where time is simulated; the system's
+        clock as long as nobody says the simulated time, which is 0 until then
     dropped : images before it that had to make room for newer ones
     """
 
@@ -212,5 +213,6 @@ class ImageInput:
         waited_ns = max(0, self._busy_since_ns - arrived_ns)
         clock = self._node.get_clock()
         clock_ns = clock.now().nanoseconds - (0 if clock.ros_time_is_active else waited_ns)
+        clock_ns = clock_ns or arrived_ns
         self._on_image(IncomingImage(data, waited_ns, clock_ns, self.dropped))
         self._busy_until_ns = time.time_ns()

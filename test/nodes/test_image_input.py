@@ -108,6 +108,18 @@ def test_full_queue_drops_the_oldest_and_counts_them(plain_node, make_input):
     assert (images.received, images.dropped, images.lost) == (COUNT, 2, 0)
 
 
+@pytest.mark.parametrize("simulated", [False, True])
+def test_time_of_arrival_goes_on_also_where_nobody_says_the_simulated_time(
+    plain_node, make_input, simulated
+):
+    plain_node.set_parameters([Parameter("use_sim_time", value=simulated)])
+    images = make_input(frame_policy="every")
+    before_ns = time.time_ns()
+    send(plain_node, images)
+    times_ns = [image.arrived_clock_ns for image in images.taken]
+    assert before_ns < times_ns[0] < times_ns[-1] < time.time_ns()
+
+
 def test_stop_takes_nothing_and_start_counts_anew(plain_node, make_input):
     images = make_input(frame_policy="every")
     send(plain_node, images)
