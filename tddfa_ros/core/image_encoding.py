@@ -107,15 +107,47 @@ def bgr_from_buffer(
     ImageError
         The encoding is not known, or the sizes contradict each other or the encoding.
     """
+    rows = _rows_of_image(data, encoding, height, width, step)
     if encoding in _LUMA_THEN_CHROMA:
-        return _bgr_from_luma_and_chroma(data, encoding, height, width, step)
+        return cv2.cvtColor(np.ascontiguousarray(rows), _LUMA_THEN_CHROMA[encoding])
+    return _bgr_from_rows(rows, encoding, width, is_bigendian=is_bigendian)
+
+
+def require_readable(data: np.ndarray, encoding: str, height: int, width: int, step: int) -> None:
+    """Raise what :func:`bgr_from_buffer` would raise, without converting a whole image."""
+    rows = _rows_of_image(data, encoding, height, width, step)
+    if encoding in _LUMA_THEN_CHROMA:
+        return
+    try:
+        _bgr_from_rows(rows[:2], encoding, width)
+    except ImageError:
+        _bgr_from_rows(rows, encoding, width)  # Its message tells the whole image's height.
+
+
+def _rows_of_image(
+    data: np.ndarray, encoding: str, height: int, width: int, step: int
+) -> np.ndarray:
+    """Return a (rows, bytes) view of the data, of luma and then chroma where these are apart."""
+    if encoding in _LUMA_THEN_CHROMA:
+        if height % 2 or width % 2:
+            raise ImageError(
+                f"a {width} x {height} image cannot be {encoding}: it needs an even width and "
+                "height"
+            )
+        return rows_of(data, height + height // 2, width, step)
     if encoding not in _ENCODINGS:
         known = ", ".join([*_ENCODINGS, *_LUMA_THEN_CHROMA])
         raise ImageError(f"unknown encoding {encoding!r}; use one of {known}")
     dtype_name, channels, _ = _ENCODINGS[encoding]
+    return rows_of(data, height, width * channels * np.dtype(dtype_name).itemsize, step)
+
+
+def _bgr_from_rows(
+    rows: np.ndarray, encoding: str, width: int, *, is_bigendian: bool = False
+) -> np.ndarray:
+    dtype_name, channels, _ = _ENCODINGS[encoding]
     dtype = np.dtype(dtype_name).newbyteorder(">" if is_bigendian else "<")
-    rows = rows_of(data, height, width * channels * dtype.itemsize, step)
-    image = np.ascontiguousarray(rows).view(dtype).reshape(height, width, channels)
+    image = np.ascontiguousarray(rows).view(dtype).reshape(len(rows), width, channels)
     return _bgr_from_pixels(image, encoding)
 
 
@@ -132,17 +164,6 @@ def _bgr_from_pixels(image: np.ndarray, encoding: str) -> np.ndarray:
             f"a {width} x {height} image cannot be {encoding}: {error.err}; Bayer patterns need "
             "2 x 2 pixels, YUV an even width"
         ) from error
-
-
-def _bgr_from_luma_and_chroma(
-    data: np.ndarray, encoding: str, height: int, width: int, step: int
-) -> np.ndarray:
-    if height % 2 or width % 2:
-        raise ImageError(
-            f"a {width} x {height} image cannot be {encoding}: it needs an even width and height"
-        )
-    rows = rows_of(data, height + height // 2, width, step)
-    return cv2.cvtColor(np.ascontiguousarray(rows), _LUMA_THEN_CHROMA[encoding])
 
 
 def rows_of(data: np.ndarray, height: int, row_bytes: int, step: int) -> np.ndarray:

@@ -28,7 +28,12 @@ from tddfa_ros.nodes.media_source_config import MediaSourceConfig
 from tddfa_ros.nodes.parameters import ConfigParameters
 from tddfa_ros.nodes.process import run_node
 from tddfa_ros.nodes.quality_of_service import served_nodes
-from tddfa_ros.nodes.raw_image import ImageHeader, bgr_of_fields, encode_image
+from tddfa_ros.nodes.raw_image import (
+    ImageHeader,
+    bgr_of_fields,
+    encode_image,
+    require_readable,
+)
 
 IMAGE_QOS = QoSProfile(depth=1)
 """Reliable, so that it serves those who ask for it, and those who do not."""
@@ -197,10 +202,12 @@ class MediaSource(Node):
                 if message.msgtype == CAMERA_INFO_TYPE:
                     newest, as_recorded = read_camera_info(message), message.data
                     continue
-                if not raw or info is None:
-                    found = media.bag.image(message)
-                    header = ImageHeader(*divmod(found.stamp_ns, 1_000_000_000), found.frame_id)
-                if not raw or not of_bag:
+                found = media.bag.image(message)
+                header = ImageHeader(*divmod(found.stamp_ns, 1_000_000_000), found.frame_id)
+                if raw and of_bag:
+                    # Nobody would answer one that cannot be read.
+                    require_readable(found.fields)
+                else:
                     pixels = bgr_of_fields(found.fields)
             except (MediaError, ImageError) as error:
                 self._tell_left_out(media, error)

@@ -21,6 +21,7 @@ from std_msgs.msg import Header
 
 from tddfa_ros.core.errors import ImageError
 from tddfa_ros.core.image_encoding import bgr_from_array, is_known
+from tddfa_ros.core.image_encoding import require_readable as require_readable_buffer
 from tddfa_ros.core.image_message import COMPRESSED_TYPE, IMAGE_TYPE
 from tddfa_ros.core.image_message import bgr_of_fields as core_bgr_of_fields
 from tddfa_ros.nodes.cdr import CdrWriter
@@ -89,6 +90,21 @@ def bgr_of_fields(fields: Any) -> np.ndarray:
     if hasattr(fields, "format") or is_known(fields.encoding):
         return core_bgr_of_fields(fields)
     return _bgr_through_cv_bridge(fields)
+
+
+def require_readable(fields: Any) -> None:
+    """Raise what :func:`bgr_of_fields` would raise of a deserialised Image, at less expense.
+
+    Raises
+    ------
+    ImageError
+        As :func:`decode_image`.
+    """
+    if not is_known(fields.encoding):
+        _bgr_through_cv_bridge(fields)
+        return
+    size = int(fields.height), int(fields.width), int(fields.step)
+    require_readable_buffer(np.asarray(fields.data, np.uint8), fields.encoding, *size)
 
 
 def _bgr_through_cv_bridge(fields: Any) -> np.ndarray:

@@ -19,6 +19,7 @@ from tddfa_ros.core.image_encoding import (
     bgr_from_buffer,
     bgr_from_file_bytes,
     is_known,
+    require_readable,
 )
 
 HEIGHT, WIDTH = 6, 8
@@ -200,6 +201,22 @@ def test_bgr8_is_a_view(picture):
 def test_contradictions_are_errors(picture, height, width, step, encoding, message):
     with pytest.raises(ImageError, match=message):
         bgr_from_buffer(picture.reshape(-1), encoding, height, width, step)
+
+
+@given(st.data())
+def test_readable_is_what_can_be_decoded(data):
+    known = [*image_encoding._ENCODINGS, *image_encoding._LUMA_THEN_CHROMA]
+    encoding = data.draw(st.sampled_from([*known, "nonsense"]))
+    height, width, step, size = (data.draw(st.integers(0, high)) for high in (5, 5, 40, 200))
+
+    def said(read):
+        try:
+            read(np.zeros(size, np.uint8), encoding, height, width, step)
+        except ImageError as error:
+            return str(error)
+        return ""
+
+    assert said(require_readable) == said(bgr_from_buffer)
 
 
 def test_known_encodings():

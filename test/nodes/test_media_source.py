@@ -403,6 +403,22 @@ def test_images_of_a_bag_are_passed_on_byte_by_byte(play, tmp_path):
     assert heard.times_s[-1] - heard.times_s[0] >= 0.07
 
 
+def test_of_a_bag_with_camera_info_images_that_nobody_can_read_are_left_out(play, tmp_path, capfd):
+    """Nobody would answer them: with pace answered each would be waited for."""
+    good = encode_image(np.zeros((8, 8, 3), np.uint8), bag_header(0))
+    unknown = encode_image(np.zeros((8, 8), np.uint8), bag_header(1), "nv99", channels=1)
+    short = Image(header=bag_header(2).message(), height=8, width=8, encoding="bgr8", step=24)
+    images = [good, unknown, short, b"damaged", short, unknown, good]
+    infos = [CameraInfo(header=bag_header(0).message(), height=8, width=8)]
+    bag = write_bag(
+        tmp_path / "bag", ("/cam/image", Image, images), ("/cam/camera_info", CameraInfo, infos)
+    )
+    heard = play(input=bag)
+    assert heard.images == [good, good]
+    told = [line for line in capfd.readouterr().err.splitlines() if "left out" in line]
+    assert len(told) == 3
+
+
 def bag_with_infos(path, focal_lengths_px):
     """A bag of one image for each focal length, which is None where no CameraInfo comes."""
     images, infos = [], []
