@@ -15,7 +15,7 @@ CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 FACES_TYPE = "tddfa_msgs/msg/FaceArray"
 
 # "rgb8; jpeg compressed bgr8": what the camera sent, how it was coded, and what it was turned into.
-_FORMAT = re.compile(r"(\w+) *; *\w+ compressed *(\w*) *")
+_FORMAT = re.compile(r"(\w+) *; *(\w+) compressed *(\w*) *")
 
 
 def bgr_of_fields(fields: Any) -> np.ndarray:
@@ -52,5 +52,7 @@ def _unconverted(compressed_format: str) -> str:
     described = _FORMAT.fullmatch(compressed_format)
     if described is None:
         return ""
-    source, target = described.groups()
-    return source if not target or target.startswith("bayer_") else ""
+    source, codec, target = described.groups()
+    # A JPEG has its colours in one order, whoever wrote it and whatever he left out.
+    as_it_was = codec == "tiff" or source.startswith("bayer_")
+    return source if target.startswith("bayer_") or (as_it_was and not target) else ""

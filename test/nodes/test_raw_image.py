@@ -167,7 +167,7 @@ def decoded(pixels, suffix, compressed_format):
 
 @pytest.mark.parametrize(
     "compressed_format",
-    ["png", "", "bgr8; png compressed bgr8", "rgb8; png compressed bgr8", "rgb8; png", "a; b; c"],
+    ["png", "", "bgr8; png compressed bgr8", "rgb8; png compressed ", "rgb8; png", "a; b; c"],
 )
 def test_colours_of_a_compressed_image_are_those_of_any_file(compressed_format):
     np.testing.assert_array_equal(decoded(picture(), ".png", compressed_format), picture())
