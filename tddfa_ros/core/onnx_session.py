@@ -102,14 +102,17 @@ class OnnxSession:
                 f"{self._source}: ONNX Runtime {onnxruntime.__version__} cannot load it: "
                 f"{_one_line(error)}. Import or install the model set anew."
             ) from error
-        self._output_names = list(outputs)
+        self._outputs = dict(outputs)
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
+    def run(
+        self, inputs: Mapping[str, np.ndarray], *, rows: int | None = None
+    ) -> tuple[np.ndarray, ...]:
         """Run the network.
 
         Parameters
         ----------
         inputs : name -> array, as said at construction
+        rows : that each output must have; None: any number, but all the same
 
         Returns
         -------
@@ -118,16 +121,31 @@ class OnnxSession:
         Raises
         ------
         ModelSetError
-            The network fails on these inputs.
+            The network fails on these inputs, or its outputs are not of the shapes that it states.
         """
         try:
-            return tuple(self._session.run(self._output_names, inputs))
+            found = tuple(self._session.run(list(self._outputs), inputs))
         except _RUNTIME_ERRORS as error:
             shapes = {name: (str(a.dtype), a.shape) for name, a in inputs.items()}
             raise ModelSetError(
                 f"{self._source}: failed on {shapes}: {_one_line(error)}. "
                 "Import or install the model set anew."
             ) from error
+        self._require_shapes(found, rows)
+        return found
+
+    def _require_shapes(self, found: tuple[np.ndarray, ...], rows: int | None) -> None:
+        """Raise where outputs are of other shapes than stated: the runtime does not mind."""
+        for (name, spec), values in zip(self._outputs.items(), found, strict=True):
+            sizes = (rows, *spec.shape[1:])
+            if values.ndim != len(sizes) or any(
+                wanted not in (None, has) for wanted, has in zip(sizes, values.shape, strict=True)
+            ):
+                raise ModelSetError(
+                    f"{self._source}: output {name!r} has shape {list(values.shape)}, expected "
+                    f"{list(sizes)}: the network is damaged; import or install the model set anew"
+                )
+            rows = len(values)
 
     def _require(self, wanted: Mapping[str, TensorSpec], found: list[Any], what: str) -> None:
         by_name = {tensor.name: tensor for tensor in found}

@@ -132,4 +132,4 @@ class Regressor:
 
     def _run(self, faces: int, crops: int) -> tuple[np.ndarray, ...]:
         session = self._few if faces < THREADED_BATCH else self._many
-        return session.run({"crops": self._crops[:crops]})
+        return session.run({"crops": self._crops[:crops]}, rows=crops)

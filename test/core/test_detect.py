@@ -199,6 +199,13 @@ def test_no_candidates_at_all(tmp_path):
     assert len(found) == 0
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_network_that_gives_more_scores_or_fewer_than_boxes_is_refused(tmp_path, count):
+    detector = known_detector(tmp_path, [[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1]], [0.9] * count)
+    with pytest.raises(ModelSetError, match=rf"'scores' has shape \[{count}\], expected \[2\]"):
+        detector.detect(np.zeros((100, 100, 3), np.uint8))
+
+
 def test_limits_of_the_set_hold(tmp_path):
     shares = [[0.1 * i, 0, 0.1 * i + 0.05, 1] for i in range(9)]
     scores = np.linspace(0.9, 0.6, 9)

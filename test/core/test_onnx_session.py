@@ -180,6 +180,38 @@ def test_a_run_that_fails_is_an_error_with_its_cause():
     assert y.shape == (2, 2)
 
 
+@pytest.mark.parametrize(
+    ("shape", "rows", "fits"),
+    [
+        ([3, 2], None, True),
+        ([3, 2], 3, True),
+        ([3, 2], 2, False),
+        ([2, 3], 2, False),
+        ([6], 6, False),
+        ([1, 3, 2], None, False),
+    ],
+)
+def test_outputs_of_other_shapes_than_stated_are_refused(shape, rows, fits):
+    """The network gives its output whatever shape it is told."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["x"], ["shape"], to=TensorProto.INT64),
+            helper.make_node("Reshape", ["w", "shape"], ["y"]),
+        ],
+        "reshaped",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["sizes"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])],
+        initializer=[numpy_helper.from_array(WEIGHT, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session = opened(model, {"x": TensorSpec("float32", (None,))})
+    if fits:
+        session.run({"x": np.float32(shape)}, rows=rows)
+        return
+    with pytest.raises(ModelSetError, match=r"output 'y' has shape"):
+        session.run({"x": np.float32(shape)}, rows=rows)
+
+
 def test_threads_sleep_between_runs():
     rng = np.random.default_rng(0)
     layers = [("x", "a"), ("a", "b"), ("b", "y")]
