@@ -7,11 +7,15 @@ import os
 import shutil
 import threading
 
+import numpy as np
 import pytest
+from onnx import TensorProto
 
 from tddfa_ros.__main__ import main
 from tddfa_ros.core import model_set
+from tddfa_ros.core.model_set_writer import write_model_set
 from tddfa_ros.core.release import manifest, yunet
+from tddfa_ros.core.release.onnx_graph import OnnxGraph
 
 
 @pytest.fixture(autouse=True)
@@ -148,6 +152,55 @@ def test_verify_finds_what_is_not_in_order(capsys, own_set, damage, message):
     assert out.startswith(f"{own_set}: NOT in order: ")
     assert message in out
     assert out.count("\n") == 1
+
+
+def constant_regressor(spec, value, rows):
+    """Network with parameters and confidences of one value: `rows` of them, 0 for one a crop."""
+    graph = OnnxGraph()
+    crops = graph.add("Shape", "crops", start=0, end=1)
+    count = crops if rows == 0 else graph.constant(np.array([rows]))
+    columns = 12 + spec.shape_count + spec.expression_count
+    shape = graph.add("Concat", count, graph.constant(np.array([columns])), axis=0)
+    constant = graph.constant(np.float32(value))
+    graph.add("Expand", constant, shape, output_name="params")
+    graph.add("Expand", constant, count, output_name="confidence")
+    model = graph.model(
+        "constant",
+        {"crops": (TensorProto.UINT8, ["n", spec.input_size, spec.input_size, 3])},
+        {
+            "params": (TensorProto.FLOAT, ["n", columns]),
+            "confidence": (TensorProto.FLOAT, ["n"]),
+        },
+    )
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("value", "rows", "message"),
+    [(np.nan, 0, "are not finite"), (0.5, 1, "expected [2, ")],
+)
+def test_verify_finds_a_regressor_whose_fits_are_none_and_goes_on(
+    capsys, repository, tmp_path, value, rows, message
+):
+    embedded = repository / "models" / "embedded"
+    base = model_set.load(embedded)
+    path = tmp_path / "models" / "broken"
+    write_model_set(
+        path,
+        face_model=base.face_model,
+        detector=base.detector,
+        detector_onnx=base.detector_path.read_bytes(),
+        regressor=base.regressor,
+        regressor_onnx=constant_regressor(base.regressor, value, rows),
+        licence="none",
+        provenance={},
+    )
+    status, out, _ = models(capsys, "verify", path, embedded)
+    assert status == 1
+    bad, good = out.splitlines()
+    assert bad.startswith(f"{path}: NOT in order: ")
+    assert message in bad
+    assert good == f"{embedded}: in order"
 
 
 def test_fetch_shows_the_licence_and_asks_first(capsys):
