@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ __all__ = [
     "ModelSet",
     "RegressorSpec",
     "available",
+    "expanded",
     "find",
     "load",
     "read_description",
@@ -135,10 +137,31 @@ def verify(description: Description) -> bytes:
     return face_model
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Path with the home folder that it begins with, ``~`` or ``~name``, in full.
+
+    Raises
+    ------
+    ModelSetError
+        Nobody knows that folder, as in a container whose user has no entry and no ``HOME``.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ModelSetError(
+            f"{os.fspath(path)}: that home folder is not known; set HOME or give a path without ~"
+        ) from error
+
+
 def search_folders() -> list[Path]:
-    """Folders that hold sets, or are one, in the order in which they are searched."""
-    folders = [Path(p).expanduser() for p in _path_list("TDDFA_MODELS")]
-    folders.append(USER_FOLDER.expanduser())
+    """Folders that hold sets, or are one, in the order in which they are searched.
+
+    Those below a home folder that is not known are left out.
+    """
+    folders = []
+    for place in (*_path_list("TDDFA_MODELS"), str(USER_FOLDER)):
+        with suppress(ModelSetError):
+            folders.append(expanded(place))
     module = Path(__file__).absolute()
     for root in (module.parents[2], module.resolve().parents[2]):
         if (root / "package.xml").is_file():  # the source tree
@@ -174,7 +197,10 @@ def find(name_or_path: str | os.PathLike[str] = "") -> Path:
     """
     wanted = os.fspath(name_or_path)
     if wanted and (os.sep in wanted or wanted[0] in "~."):
-        path = Path(wanted).expanduser()
+        try:
+            path = expanded(wanted)
+        except ModelSetError as error:
+            raise ModelSetNotFoundError(f"model set {error}") from error
         if _is_set(path):
             return path
         raise ModelSetNotFoundError(

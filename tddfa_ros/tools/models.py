@@ -154,7 +154,7 @@ def _import(args: argparse.Namespace) -> int:
 
 
 def _out_of(args: argparse.Namespace, name: str) -> Path:
-    return Path(args.out or model_set.USER_FOLDER / name).expanduser()
+    return model_set.expanded(args.out or model_set.USER_FOLDER / name)
 
 
 def _make_sets(folder: Path, out: Path, regressor: str | None) -> None:
@@ -181,9 +181,10 @@ def _fetch(args: argparse.Namespace) -> int:
     if regressors == ["both"]:
         regressors = list(manifest.REGRESSORS)
     files = (*manifest.COMMON_FILES, *(manifest.REGRESSORS[name] for name in regressors))
+    out = _out_of(args, SET_NAME)
     connection = Connection(base_url=args.base_url or manifest.BASE_URL)
     folder = _download(args, files, connection, manifest.LICENCE_TEXT)
-    _make_sets(folder, _out_of(args, SET_NAME), args.regressor or regressors[0])
+    _make_sets(folder, out, args.regressor or regressors[0])
     return 0
 
 
@@ -193,9 +194,9 @@ def _fetch_yunet(args: argparse.Namespace) -> int:
     if args.regressor:
         raise DownloadError(f"--regressor {args.regressor}: {YUNET} takes that of its --base set")
     base = model_set.find(args.base)
+    out = _out_of(args, f"{base.resolve().name}_{YUNET}")
     connection = Connection(base_url=args.base_url or yunet.BASE_URL, commit=yunet.COMMIT)
     folder = _download(args, (yunet.FILE,), connection, yunet.LICENCE_TEXT)
-    out = _out_of(args, f"{base.resolve().name}_{YUNET}")
     made = yunet.with_yunet(base, folder / yunet.FILE.repository_path, out)
     _say_made(made)
     return 0
@@ -211,7 +212,7 @@ def _download(
     _say(licence_text)
     if not (args.yes or _confirmed("Download these files and accept this? [y/N] ")):
         raise DownloadError("nothing was downloaded: the licence was not accepted (see --yes)")
-    folder = args.downloads.expanduser() / connection.commit[:12]
+    folder = model_set.expanded(args.downloads) / connection.commit[:12]
     with _progress_bars() as progress:
         fetch_release(
             folder,
@@ -220,7 +221,7 @@ def _download(
             progress=progress,
             on_wait=lambda: _say("another process is downloading these files; waiting for it"),
         )
-    return Path(folder)
+    return folder
 
 
 def _confirmed(question: str) -> bool:

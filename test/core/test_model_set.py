@@ -394,3 +394,24 @@ def test_a_missing_path_says_which(tmp_path):
         model_set.find(tmp_path / "nothing")
     with pytest.raises(ModelSetNotFoundError, match=re.escape(str(tmp_path))):
         model_set.load(tmp_path)
+
+
+def test_folders_below_a_home_that_is_not_known_are_left_out(places, monkeypatch):
+    def unknown(_):
+        raise KeyError
+
+    home = str(places["user"])
+    monkeypatch.setenv("TDDFA_MODELS", f"~no-such-user/models:{places['environment']}")
+    assert [f for f in map(str, model_set.search_folders()) if "~" in f] == []
+    assert home in map(str, model_set.search_folders())
+    # As for a number that a container gives its user.
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    write_set(places["own share"] / "embedded")
+    assert model_set.find() == places["own share"] / "embedded"
+    assert home not in map(str, model_set.search_folders())
+
+
+def test_a_path_below_a_home_that_is_not_known_is_named():
+    with pytest.raises(ModelSetNotFoundError, match="~no-such-user/mine: that home folder"):
+        model_set.find("~no-such-user/mine")

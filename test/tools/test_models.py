@@ -120,7 +120,12 @@ def test_errors_are_one_line_and_status_1(capsys, release_folder, tmp_path):
         ["import", release_folder, "--regressor", "mb1"],
         ["verify", "absent"],
         ["verify", tmp_path],
+        ["verify", "~no-such-user/x"],
+        ["import", release_folder, "--out", "~no-such-user/x"],
         ["fetch"],
+        ["fetch", "--yes", "--out", "~no-such-user/x"],
+        ["fetch", "yunet", "--yes", "--out", "~no-such-user/x"],
+        ["fetch", "--yes", "--downloads", "~no-such-user/x"],
         ["fetch", "--yes", "--base-url", "file:///"],
         ["fetch", "--yes", "--base-url", "http://127.0.0.1:9/", "--downloads", "/dev/null/x"],
     ):
