@@ -28,8 +28,13 @@ ERRORS_OF_THE_MACHINE = {
     errno.ENOTDIR,
     errno.EISDIR,
     errno.EMFILE,
+    errno.EEXIST,
+    errno.ENOENT,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
 }
-"""Full, read-only or forbidden places are no mistake in the program: one line is enough."""
+"""Full, read-only, forbidden, taken or absent places are no mistake in the program: one line is
+enough."""
 
 
 @dataclass(frozen=True)

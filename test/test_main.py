@@ -104,8 +104,9 @@ def test_a_mistake_in_the_program_keeps_its_traceback():
     assert "Traceback" in done.stderr
 
 
-def test_a_full_disk_is_one_line_too():
-    done = run_with("import errno; raise OSError(errno.ENOSPC, 'No space left', 'x.mp4')")
+@pytest.mark.parametrize("cause", ["ENOSPC", "EEXIST", "ENOENT", "ENAMETOOLONG"])
+def test_a_full_disk_or_a_name_that_is_taken_is_one_line_too(cause):
+    done = run_with(f"import errno; raise OSError(errno.{cause}, 'No space left', 'x.mp4')")
     assert done.returncode == 1
     assert done.stderr.startswith("tddfa_ros image: ")
     assert "x.mp4" in done.stderr

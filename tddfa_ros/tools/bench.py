@@ -7,6 +7,7 @@ take turns, round by round, so that a noisy machine is noisy for all of them; th
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import platform
@@ -21,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tddfa_ros.core import model_set
-from tddfa_ros.core.atomic_file import replacing
+from tddfa_ros.core.atomic_file import replacing, temporary_beside
 from tddfa_ros.core.errors import TddfaError
 from tddfa_ros.tools.benchmarks import (
     BENCHMARKS,
@@ -202,12 +203,29 @@ def further_face(rows: Sequence[dict[str, object]]) -> str:
     return f"each further face that is followed: {each_ms:.2f} ms\n"
 
 
+def _check_json(path: Path) -> None:
+    """Raise before the work if its figures could not be written after it."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        trial = temporary_beside(path)
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise TddfaError(
+            f"--json {path}: cannot be written ({error.strerror}); choose another place"
+        ) from error
+
+
 def run(args: argparse.Namespace) -> int:
     """Measure and print the table."""
     chosen = [b for b in BENCHMARKS if args.filter.lower() in b.name.lower()]
     if not chosen:
         names = "; ".join(b.name for b in BENCHMARKS)
         raise TddfaError(f"--filter {args.filter!r}: no such stage; there are: {names}")
+    if args.json:
+        _check_json(args.json)
     loaded = model_set.load(model_set.find(args.model_set))
     with closing(Scene(loaded)) as scene:
         with ExitStack() as stack:

@@ -79,6 +79,11 @@ class VideoSinks:
         videos ``<stem>_<name>.mp4``, meshes frame by frame into folders ``<stem>_<name>``
     rate_hz : frames a second of the source, if it states them
     stage : makes the scenes and knows what is wanted
+
+    Raises
+    ------
+    MediaError
+        One of the names is taken by what is no such file or folder, or a folder cannot be made.
     """
 
     def __init__(self, out_path: Path, rate_hz: float | None, stage: Stage) -> None:
@@ -94,6 +99,8 @@ class VideoSinks:
                     self._mesh_folders[name] = path
                 else:
                     self._videos[name] = stack.enter_context(VideoWriter(path, rate_hz))
+            for folder in self._mesh_folders.values():
+                _make_folder(folder)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -119,16 +126,30 @@ class VideoSinks:
         for name, folder in self._mesh_folders.items():
             if result.frame_index == 0:
                 _remove_meshes(folder)
-            folder.mkdir(parents=True, exist_ok=True)
             OUTPUTS[name].write(scene, folder / f"{result.frame_index:06d}{OUTPUTS[name].suffix}")
         self.lines.write(frame_line(result, frame.name))
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MediaError(
+            f"{folder}: cannot be made ({error.strerror}); choose another --out"
+        ) from error
+
+
 def _remove_meshes(folder: Path) -> None:
     """Remove those of an earlier run, but no texture: a picture of that name may be anybody's."""
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if _MESH_OF_FRAME.fullmatch(path.name):
-            path.unlink()
+    try:
+        for path in folder.iterdir():
+            if _MESH_OF_FRAME.fullmatch(path.name):
+                path.unlink()
+    except OSError as error:
+        raise MediaError(
+            f"{error.filename}: of an earlier run, cannot be removed ({error.strerror}); choose "
+            "another --out"
+        ) from error
 
 
 def process_frames(

@@ -98,6 +98,17 @@ def test_verb_writes_table_and_json(run_cli, tddfa_v2_set, tmp_path):
         assert name in done.stdout
 
 
+@pytest.mark.parametrize("place", ["/proc/x.json", ".", "file/x.json", f"{250 * 'x'}.json"])
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(run_cli, tmp_path, place):
+    (tmp_path / "file").write_text("")
+    # The set is looked for after it.
+    done = run_cli("bench", "--model-set", "absent", "--json", tmp_path / place)
+    assert done.returncode == 1
+    assert f"--json {tmp_path / place}: cannot be written" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_unknown_stage_is_an_error_that_names_them(run_cli, tddfa_v2_set):
     done = run_cli("bench", "--model-set", tddfa_v2_set, "--filter", "teleport")
     assert done.returncode == 1

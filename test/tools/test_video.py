@@ -276,6 +276,34 @@ def test_a_folder_in_the_place_of_a_file_is_refused_before_the_work(
     assert list((tmp_path / folder).iterdir()) == []
 
 
+def test_a_file_in_the_place_of_a_folder_of_meshes_is_refused_before_the_work(
+    run_cli, short_clip, repository, tmp_path
+):
+    (tmp_path / "a_ply").write_text("mine")
+    done = run_cli(
+        *("video", short_clip, "--model-set", repository / "models" / "embedded"),
+        *("--out", tmp_path / "a.mp4", "--outputs", "ply,depth"),
+    )
+    assert done.returncode == 1
+    assert f"{tmp_path / 'a_ply'}: cannot be made (File exists); choose another" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a_ply"]
+    assert (tmp_path / "a_ply").read_text() == "mine"
+
+
+def test_a_folder_in_the_place_of_a_mesh_is_told_in_one_line(
+    run_cli, short_clip, repository, tmp_path
+):
+    (tmp_path / "a_ply" / "000000.ply").mkdir(parents=True)
+    done = run_cli(
+        *("video", short_clip, "--model-set", repository / "models" / "embedded"),
+        *("--out", tmp_path / "a.mp4", "--outputs", "ply"),
+    )
+    assert done.returncode == 1
+    assert "000000.ply: of an earlier run, cannot be removed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("argument", ["input", "--model-set"])
 def test_a_name_that_is_too_long_is_told_in_one_line(run_cli, short_clip, tmp_path, argument):
     name = 300 * "a"
