@@ -17,6 +17,7 @@ PASSED_ON = (
     "end_s",
     "loop",
     "frame_policy",
+    "params_file",
     "model_set",
     "overlay",
     "camera_info_file",
@@ -56,16 +57,27 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "frame_policy",
                 default_value="every",
-                choices=["latest", "every"],
-                description="Process every image, or the newest one as with a camera.",
+                choices=["", "latest", "every"],
+                description="Process every image, or the newest one as with a camera; empty: as "
+                "in params_file.",
             ),
             DeclareLaunchArgument(
-                "model_set", default_value="", description="Model set, name or path; empty: any."
+                "params_file",
+                default_value=PathJoinSubstitution(
+                    [ThisLaunchFileDir(), "..", "config", "face_node.yaml"]
+                ),
+                description="Parameters of the face node; the arguments here win over them.",
+            ),
+            DeclareLaunchArgument(
+                "model_set",
+                default_value="",
+                description="Model set, name or path; empty: as in params_file.",
             ),
             DeclareLaunchArgument(
                 "overlay",
-                default_value="landmarks,pose,box,id",
-                description="What is drawn on faces/overlay, separated by commas.",
+                default_value="",
+                description="What is drawn on faces/overlay, separated by commas; empty: as in "
+                "params_file.",
             ),
             DeclareLaunchArgument(
                 "camera_info_file",

@@ -11,7 +11,7 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, This
 from launch import LaunchDescription
 
 DEFAULT_INPUTS = {"left": "0", "right": "2"}
-SHARED = ("model_set", "overlay", "loop", "frame_policy", "rviz")
+SHARED = ("params_file", "model_set", "overlay", "loop", "frame_policy", "rviz")
 
 
 def _arguments(side: str) -> list[DeclareLaunchArgument]:
@@ -64,12 +64,22 @@ def generate_launch_description() -> LaunchDescription:
         [
             *(argument for side in DEFAULT_INPUTS for argument in _arguments(side)),
             DeclareLaunchArgument(
-                "model_set", default_value="", description="Model set, name or path; empty: any."
+                "params_file",
+                default_value=PathJoinSubstitution(
+                    [ThisLaunchFileDir(), "..", "config", "face_node.yaml"]
+                ),
+                description="Parameters of the face node; the arguments here win over them.",
+            ),
+            DeclareLaunchArgument(
+                "model_set",
+                default_value="",
+                description="Model set, name or path; empty: as in params_file.",
             ),
             DeclareLaunchArgument(
                 "overlay",
-                default_value="landmarks,pose,box,id",
-                description="What is drawn on faces/overlay, separated by commas.",
+                default_value="",
+                description="What is drawn on faces/overlay, separated by commas; empty: as in "
+                "params_file.",
             ),
             DeclareLaunchArgument(
                 "loop",
@@ -78,9 +88,10 @@ def generate_launch_description() -> LaunchDescription:
             ),
             DeclareLaunchArgument(
                 "frame_policy",
-                default_value="latest",
-                choices=["latest", "every"],
-                description="Process the newest image and drop the others, or every image.",
+                default_value="",
+                choices=["", "latest", "every"],
+                description="Process the newest image and drop the others, or every image; empty: "
+                "as in params_file.",
             ),
             DeclareLaunchArgument(
                 "rviz",

@@ -10,6 +10,7 @@ from launch.action import Action
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
+    OpaqueFunction,
     RegisterEventHandler,
     SetEnvironmentVariable,
 )
@@ -18,7 +19,7 @@ from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch.events.process import ProcessExited
 from launch.launch_context import LaunchContext
-from launch.substitutions import LaunchConfiguration
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, ThisLaunchFileDir
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
@@ -29,8 +30,9 @@ PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES
 RVIZ_TOPICS = ("faces/markers", "faces/points", "faces/overlay", "faces/depth")
 # Exit codes of a node that has ended or said what is wrong; after any other it died.
 ENDED = (0, 1)
-RESPAWN_DELAY_S = 2.0
-RESPAWNS = 5
+RESPAWN = {"respawn": True, "respawn_delay": 2.0, "respawn_max_retries": 5}
+# Arguments that are parameters of the face node; an empty one leaves what params_file says.
+OVER_THE_FILE = ("model_set", "overlay", "frame_policy")
 
 
 def _text(name: str) -> ParameterValue:
@@ -45,21 +47,32 @@ def _arguments() -> list[DeclareLaunchArgument]:
             description="Video, image, folder of images, rosbag2 recording, webcam number.",
         ),
         DeclareLaunchArgument(
-            "model_set", default_value="", description="Model set, name or path; empty: any."
+            "params_file",
+            default_value=PathJoinSubstitution(
+                [ThisLaunchFileDir(), "..", "config", "face_node.yaml"]
+            ),
+            description="Parameters of the face node; the arguments here win over them.",
+        ),
+        DeclareLaunchArgument(
+            "model_set",
+            default_value="",
+            description="Model set, name or path; empty: as in params_file.",
         ),
         DeclareLaunchArgument(
             "loop", default_value="true", description="Whether to begin again at the end."
         ),
         DeclareLaunchArgument(
             "overlay",
-            default_value="landmarks,pose,box,id",
-            description="What is drawn on faces/overlay, separated by commas.",
+            default_value="",
+            description="What is drawn on faces/overlay, separated by commas; empty: as in "
+            "params_file.",
         ),
         DeclareLaunchArgument(
             "frame_policy",
-            default_value="latest",
-            choices=["latest", "every"],
-            description="Process the newest image and drop the others, or process every image.",
+            default_value="",
+            choices=["", "latest", "every"],
+            description="Process the newest image and drop the others, or process every image; "
+            "empty: as in params_file.",
         ),
         DeclareLaunchArgument(
             "bag_topic", default_value="", description="Image topic of a bag; empty: the first."
@@ -124,16 +137,30 @@ def _end_with(node: Node) -> RegisterEventHandler:
     return RegisterEventHandler(OnProcessExit(target_action=node, on_exit=on_exit))
 
 
+def _face_node(context: LaunchContext) -> list[Action]:
+    """Start the face node, with those arguments over its file that are not empty."""
+    file = Path(LaunchConfiguration("params_file").perform(context))
+    if not file.is_file():  # of which launch_ros would only warn
+        raise FileNotFoundError(f"params_file {file}: no such file")
+    given = [name for name in OVER_THE_FILE if LaunchConfiguration(name).perform(context)]
+    face_node = Node(
+        package="tddfa_ros",
+        executable="face_node",
+        name="face_node",
+        namespace=LaunchConfiguration("namespace"),
+        parameters=[str(file), {name: _text(name) for name in given}],
+        remappings=[("/tf", LaunchConfiguration("tf_topic"))],
+        output="screen",
+        **RESPAWN,
+    )
+    return [face_node, _end_with(face_node)]
+
+
 def generate_launch_description() -> LaunchDescription:
     """Start a media source and a face node; the end of the media ends both.
 
     The face node brings itself to active. A node that dies is started again.
     """
-    respawn = {
-        "respawn": True,
-        "respawn_delay": RESPAWN_DELAY_S,
-        "respawn_max_retries": RESPAWNS,
-    }
     media_source = Node(
         package="tddfa_ros",
         executable="media_source",
@@ -154,24 +181,7 @@ def generate_launch_description() -> LaunchDescription:
             },
         ],
         output="screen",
-        **respawn,
-    )
-    face_node = Node(
-        package="tddfa_ros",
-        executable="face_node",
-        name="face_node",
-        namespace=LaunchConfiguration("namespace"),
-        parameters=[
-            str(SHARE / "config" / "face_node.yaml"),
-            {
-                "model_set": _text("model_set"),
-                "overlay": _text("overlay"),
-                "frame_policy": _text("frame_policy"),
-            },
-        ],
-        remappings=[("/tf", LaunchConfiguration("tf_topic"))],
-        output="screen",
-        **respawn,
+        **RESPAWN,
     )
     rviz = Node(
         package="rviz2",
@@ -194,10 +204,9 @@ def generate_launch_description() -> LaunchDescription:
         [
             *_arguments(),
             *_fastdds_profile(),
-            face_node,
+            OpaqueFunction(function=_face_node),
             media_source,
             rviz,
             _end_with(media_source),
-            _end_with(face_node),
         ]
     )

@@ -11,6 +11,7 @@ from launch import LaunchDescription
 
 PASSED_ON = (
     "input",
+    "params_file",
     "model_set",
     "overlay",
     "camera_info_file",
@@ -28,12 +29,22 @@ def generate_launch_description() -> LaunchDescription:
                 "input", default_value="0", description="Number or device of the webcam."
             ),
             DeclareLaunchArgument(
-                "model_set", default_value="", description="Model set, name or path; empty: any."
+                "params_file",
+                default_value=PathJoinSubstitution(
+                    [ThisLaunchFileDir(), "..", "config", "face_node.yaml"]
+                ),
+                description="Parameters of the face node; the arguments here win over them.",
+            ),
+            DeclareLaunchArgument(
+                "model_set",
+                default_value="",
+                description="Model set, name or path; empty: as in params_file.",
             ),
             DeclareLaunchArgument(
                 "overlay",
-                default_value="landmarks,pose,box,id",
-                description="What is drawn on faces/overlay, separated by commas.",
+                default_value="",
+                description="What is drawn on faces/overlay, separated by commas; empty: as in "
+                "params_file.",
             ),
             DeclareLaunchArgument(
                 "camera_info_file",
@@ -57,7 +68,6 @@ def generate_launch_description() -> LaunchDescription:
                 launch_arguments={
                     **{name: LaunchConfiguration(name) for name in PASSED_ON},
                     "loop": "false",
-                    "frame_policy": "latest",
                 }.items(),
             ),
         ]

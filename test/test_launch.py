@@ -16,7 +16,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FILES = sorted((REPOSITORY / "launch").glob("*.launch.py"))
-COMMON = {"model_set", "overlay", "rviz"}
+COMMON = {"params_file", "model_set", "overlay", "rviz"}
 ARGUMENTS = {
     "video.launch.py": COMMON
     | {"input", "loop", "frame_policy", "camera_info_file", "frame_id", "namespace", "tf_topic"},
@@ -72,6 +72,8 @@ def test_parameters_that_it_sets_exist(path):
                 if keyword.arg == "parameters":
                     dicts = [part for part in keyword.value.elts if isinstance(part, ast.Dict)]
                     assert {key.value for part in dicts for key in part.keys} <= known
+        if isinstance(node, ast.Assign) and node.targets[0].id == "OVER_THE_FILE":
+            assert strings(node.value) <= known
 
 
 def calls(tree, name):
@@ -105,10 +107,11 @@ def test_rviz_shows_the_frame_of_the_images():
 
 
 @pytest.mark.parametrize("path", [f for f in FILES if f.name != "video.launch.py"], ids=ids)
-def test_a_file_that_can_show_rviz_takes_the_frame_and_passes_it_on(path):
+def test_the_frame_for_rviz_and_the_file_of_parameters_are_passed_on(path):
     tree = ast.parse(path.read_text())
     declared = [ast.unparse(call.args[0]) for call in calls(tree, "DeclareLaunchArgument")]
     assert any(name.rstrip("'").endswith("frame_id") for name in declared)
+    assert "'params_file'" in declared
 
     (include,) = calls(tree, "IncludeLaunchDescription")
     given = keyword(include, "launch_arguments")
@@ -117,7 +120,7 @@ def test_a_file_that_can_show_rviz_takes_the_frame_and_passes_it_on(path):
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and node.targets[0].id in named:
             passed_on |= strings(node.value)
-    assert {"rviz", "frame_id"} <= passed_on
+    assert {"rviz", "frame_id", "params_file"} <= passed_on
 
 
 def described(path):
@@ -196,6 +199,35 @@ def test_replays_a_bag(launch, tddfa_v2_set, bag):
     assert "playing bag" in said
     assert "sent 6 images" in said
     assert said.count("finished cleanly") == 2
+
+
+@pytest.mark.parametrize("overlay", ["", "box"])
+def test_the_file_of_parameters_holds_but_where_an_argument_is_given(
+    launch, bag, tmp_path, overlay
+):
+    """The face node refuses what the file says, and ends; it never sees it where another holds."""
+    file = tmp_path / "mine.yaml"
+    file.write_text("/**:\n  ros__parameters:\n    overlay: nonsense\n")
+    said = launch(
+        "bag_replay.launch.py", input=bag, pace="answered", params_file=file, overlay=overlay
+    )
+    assert ("nonsense" in said) == (overlay == "")
+    assert ("sent 6 images" in said) == (overlay == "box")
+
+
+def test_a_file_of_parameters_that_is_absent_is_an_error(bag, tmp_path):
+    path = REPOSITORY / "launch" / "video.launch.py"
+    described(path)
+    given = [f"input:={bag}", f"params_file:={tmp_path / 'absent.yaml'}"]
+    done = subprocess.run(
+        [sys.executable, "-c", STARTER, str(path), *given],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"params_file {tmp_path / 'absent.yaml'}: no such file" in done.stdout + done.stderr
 
 
 def test_two_cameras_do_not_share_their_arguments(launch, tddfa_v2_set, media):

@@ -126,11 +126,12 @@ def dependencies(package_xml: Path) -> set[str]:
 
 
 def test_package_xml_names_every_ros_package_that_is_imported():
+    plain = {"rclpy", "cv_bridge", "ament_index_python", "launch", "launch_ros"}
     imported = set()
-    for path in (REPOSITORY / "tddfa_ros").rglob("*.py"):
+    for path in (*(REPOSITORY / "tddfa_ros").rglob("*.py"), *(REPOSITORY / "launch").glob("*.py")):
         names = re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(), re.MULTILINE)
         imported |= {name for name in names if re.search(r"_msgs$|_interfaces$|_srvs$", name)}
-        imported |= {"rclpy", "cv_bridge", "ament_index_python"} & set(names)
+        imported |= plain & set(names)
     optional = {"tf2_msgs", "hri_msgs"}  # looked for at start, not needed
     assert imported - optional <= dependencies(REPOSITORY / "package.xml")
 
