@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 _JSON, _BINARY = b"JSON", b"BIN\0"
-_BYTE, _UINT, _FLOAT = 5121, 5125, 5126
+_UINT, _FLOAT = 5125, 5126
 _VERTICES, _INDICES = 34962, 34963
 _CLAMPED, _LINEAR, _MIPMAPPED = 33071, 9729, 9987
 
@@ -37,7 +37,7 @@ def glb_bytes(
     normals : (n, 3) float32, unit, outwards
     uv : (n, 2) float32, v up; taken with `texture_png` alone
     texture_png : picture that `uv` refers to
-    colors_rgb : (n, 3) uint8, taken where there is no texture
+    colors_rgb : (n, 3) uint8, sRGB as pictures are; taken where there is no texture
     """
     buffer = _Buffer()
     # The specification wants the bounds of places, as numbers that are exactly theirs.
@@ -68,9 +68,9 @@ def glb_bytes(
             ],
         }
     elif colors_rgb is not None:
-        opaque = np.full((len(colors_rgb), 1), 255, np.uint8)
-        rgba = np.column_stack([colors_rgb, opaque])
-        attributes["COLOR_0"] = buffer.accessor(rgba, _BYTE, "VEC4", _VERTICES, normalized=True)
+        # Not 8 bits, in which many dark tones would be one; some readers misread 16.
+        linear = _linear_of_srgb()[colors_rgb]
+        attributes["COLOR_0"] = buffer.accessor(linear, _FLOAT, "VEC3", _VERTICES)
     corners = buffer.accessor(triangles.astype("<u4").reshape(-1), _UINT, "SCALAR", _INDICES)
     primitive = {"attributes": attributes, "indices": corners, **material}
     about = {
@@ -85,6 +85,16 @@ def glb_bytes(
         "buffers": [{"byteLength": len(buffer.content)}],
     }
     return _container(json.dumps(about, separators=(",", ":")).encode(), bytes(buffer.content))
+
+
+def _linear_of_srgb() -> np.ndarray:
+    """(256,) float32 in [0, 1]: the light of each tone, by the curve of IEC 61966-2-1.
+
+    glTF's colours of vertices are linear, those of its textures are not.
+    """
+    srgb = np.arange(256) / 255
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    return linear.astype("<f4")
 
 
 class _Buffer:
@@ -109,7 +119,7 @@ class _Buffer:
         component: int,
         kind: str,
         target: int,
-        **about: bool | Sequence[float],
+        **about: Sequence[float],
     ) -> int:
         """Append the rows of an array; which accessor that is."""
         accessor = {

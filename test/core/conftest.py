@@ -71,7 +71,7 @@ def _read_glb(data):
     def values(index):
         accessor = about["accessors"][index]
         view = about["bufferViews"][accessor["bufferView"]]
-        kind = np.dtype({5126: "<f4", 5125: "<u4", 5121: "u1"}[accessor["componentType"]])
+        kind = np.dtype({5126: "<f4", 5125: "<u4"}[accessor["componentType"]])
         width = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}[accessor["type"]]
         count = accessor["count"] * width
         assert view["byteLength"] == kind.itemsize * count

@@ -8,6 +8,12 @@ from hypothesis import strategies as st
 from tddfa_ros.core.glb import glb_bytes
 
 
+def srgb_of(linear):
+    """Colours as a renderer shows them: (n, 3) uint8 of linear ones in [0, 1]."""
+    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.round(255 * srgb).astype(np.uint8)
+
+
 @hypothesis.given(
     points=st.integers(1, 9),
     faces=st.integers(1, 5),
@@ -49,19 +55,21 @@ def test_every_part_lies_where_it_is_said_to(points, faces, picture, colored, se
         assert texture["source"] == texture["sampler"] == 0
         assert len(about["samplers"]) == len(about["images"]) == 1
     elif colored:
-        assert np.array_equal(values(names["COLOR_0"])[:, :3], colors)
-        assert about["accessors"][names["COLOR_0"]]["normalized"]
+        assert np.array_equal(srgb_of(values(names["COLOR_0"])), colors)
     extras = {"TEXCOORD_0"} if picture is not None else {"COLOR_0"} if colored else set()
     assert set(names) == {"POSITION", "NORMAL"} | extras
     assert ("materials" in about) == ("material" in primitive) == (picture is not None)
 
 
-def test_colours_reach_who_reads_it(tmp_path):
+def test_colours_reach_who_reads_it_as_linear_light(tmp_path):
     vertices = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32)
     normals = np.array([[0, 0, 1]] * 3, np.float32)
-    colors = np.array([[255, 0, 0], [0, 200, 0], [0, 0, 90]], np.uint8)
+    colors = np.array([[255, 0, 0], [0, 188, 0], [0, 0, 90]], np.uint8)
     path = tmp_path / "a.glb"
     path.write_bytes(glb_bytes(vertices, np.array([[0, 1, 2]]), normals, colors_rgb=colors))
     again = trimesh.load(path, force="mesh", process=False)
-    assert np.array_equal(again.visual.vertex_colors, np.column_stack([colors, [255] * 3]))
+    # Half of the light is three quarters of the number.
+    light = [[255, 0, 0], [0, 128, 0], [0, 0, 26]]
+    read = again.visual.vertex_colors.astype(int)
+    np.testing.assert_allclose(read, np.column_stack([light, [255] * 3]), atol=1)
     assert np.array_equal(again.vertex_normals, normals)
