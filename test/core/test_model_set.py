@@ -214,6 +214,17 @@ def test_description_is_the_inverse_of_its_dump(small_set):
     assert description.licence_text == "Two lines\nof text\n"
 
 
+def test_the_page_says_how_the_embedded_set_fits_stills(repository):
+    page = " ".join((repository / "docs" / "architecture.md").read_text().split())
+    said = re.search(
+        r"`still_roi_spread` .*? \(the embedded set: ([0-9.]+)\), .*?`still_passes` .*? \((\d+)\)",
+        page,
+    )
+    spec = model_set.read_description(repository / "models" / "embedded").regressor
+    assert said is not None
+    assert (float(said[1]), int(said[2])) == (spec.still_roi_spread, spec.still_passes)
+
+
 def change_yaml(folder, keys, value):
     document = yaml.safe_load((folder / "model.yaml").read_text())
     section = document
