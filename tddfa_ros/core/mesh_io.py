@@ -62,7 +62,8 @@ def posed_vertices(
     ----------
     pose : "own": the face model's axes (x to the subject's left, y up, z out of the face), metres.
         "frontal": the same upright, in pixels of the image and where its face is.
-        "image": as fitted, pixels, x right, y up from the image's lower border, z to the viewer.
+        "image": as fitted, pixels, x right, y up, z to the viewer. Pixel centres are at integers:
+        the first column's at x = 0, the lowest row's at y = 1 (as 3DDFA_V2's y, height - row).
     image_vertices : (n, 3) float32, image space
     model_vertices : (n, 3) float32, model units
     image_height : pixels
