@@ -32,7 +32,7 @@ class Scene:
     image_bgr : (height, width, 3) uint8, never drawn into
     faces : what was fitted in it
     renderer, model : of the model set that fitted them
-    vertices_of : gives a face's (n, 3) vertices in image space; the model's by default
+    vertices_of : gives the (n, 3) vertices of faces in image space; the model's by default
     texture_size : texels a side
     mesh_pose : place of exported meshes, one of :data:`tddfa_ros.core.mesh_io.POSES`
     """
@@ -44,7 +44,7 @@ class Scene:
         renderer: Renderer,
         model: MorphableModel,
         *,
-        vertices_of: Callable[[Face], np.ndarray] | None = None,
+        vertices_of: Callable[[Sequence[Face]], Sequence[np.ndarray]] | None = None,
         texture_size: int = DEFAULT_TEXTURE_SIZE,
         mesh_pose: str = "image",
     ) -> None:
@@ -54,12 +54,14 @@ class Scene:
         self.model = model
         self.texture_size = texture_size
         self.mesh_pose = mesh_pose
-        self._vertices_of = vertices_of or (lambda face: model.vertices(face.params))
+        self._vertices_of = vertices_of or (
+            lambda faces: list(model.vertices_batch([face.params for face in faces]))
+        )
 
     @cached_property
     def frame(self) -> RenderedFrame:
         """The rendered frame; its vertices are computed here."""
-        vertices = [self._vertices_of(face) for face in self.faces]
+        vertices = self._vertices_of(self.faces)
         return self.renderer.frame(self.image_bgr, vertices, [face.id for face in self.faces])
 
     def overlay(self, parts: Sequence[str]) -> np.ndarray:

@@ -160,7 +160,7 @@ class FaceOutputs:
             frame.result.faces,
             self._renderer,
             self._pipeline.model,
-            vertices_of=self._pipeline.vertices,
+            vertices_of=self._pipeline.vertices_of,
         )
 
     def _publish_images(self, frame: MetricFrame, scene: Scene, header: ImageHeader) -> None:

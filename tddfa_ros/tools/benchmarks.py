@@ -266,8 +266,7 @@ def _tracking_overlay(scene: Scene) -> Callable[[], object]:
     def step() -> None:
         index, image_bgr = next(frames)
         faces = pipeline.process(image_bgr, index * FRAME_NS).faces
-        vertices = [pipeline.vertices(face) for face in faces]
-        scene.renderer.frame(image_bgr, vertices).overlay()
+        scene.renderer.frame(image_bgr, pipeline.vertices_of(faces)).overlay()
 
     return step
 

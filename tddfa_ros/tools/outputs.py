@@ -64,7 +64,7 @@ class Stage:
             result.faces,
             self._renderer,
             self._pipeline.model,
-            vertices_of=self._pipeline.vertices,
+            vertices_of=self._pipeline.vertices_of,
             texture_size=self.wishes.texture_size,
             mesh_pose=self.wishes.mesh_pose,
         )

@@ -155,9 +155,9 @@ def test_vertices_are_computed_once_and_only_when_needed(golden_faces, renderer,
     image, faces = golden_faces
     asked = []
 
-    def vertices_of(face):
-        asked.append(face.id)
-        return model.vertices(face.params)
+    def vertices_of(faces):
+        asked.extend(face.id for face in faces)
+        return [model.vertices(face.params) for face in faces]
 
     scene = Scene(image, faces, renderer, model, vertices_of=vertices_of)
     scene.overlay(("landmarks", "pose", "box", "id", "frustum"))

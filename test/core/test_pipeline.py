@@ -241,6 +241,21 @@ def test_held_shape_is_constant_and_its_vertices_are_those_of_the_params(make_pi
     assert len(set(shapes[4:])) == 1
 
 
+@pytest.mark.parametrize("hold_shape_frames", [0, 2])
+def test_vertices_of_several_faces_are_those_of_each(make_pipeline, obama, hold_shape_frames):
+    """The face whose shape is held, and one that is not."""
+    pipeline = make_pipeline(hold_shape_frames=hold_shape_frames)
+    for image, stamp_ns in obama[:3]:
+        (face,) = pipeline.process(image, stamp_ns).faces
+    turned = replace(face.params, camera=face.params.camera[:, [1, 0, 2, 3]])
+    faces = [face, replace(face, id="other", params=turned)]
+    together = pipeline.vertices_of(faces)
+    assert len(together) == 2
+    for vertices, each in zip(together, faces, strict=True):
+        np.testing.assert_array_equal(vertices, pipeline.vertices(each))
+    assert len(pipeline.vertices_of([])) == 0
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 3), (2, 3000, 3), (480, 640, 3)])
 def test_images_without_a_face_give_an_empty_result(make_pipeline, shape):
     pipeline = make_pipeline()

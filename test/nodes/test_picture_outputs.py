@@ -40,9 +40,9 @@ class CountingPipeline(FacePipeline):
         super().__init__(model_set, config)
         self.done = Counter()
 
-    def vertices(self, face):
-        self.done["vertices"] += 1
-        return super().vertices(face)
+    def vertices_of(self, faces):
+        self.done["vertices"] += len(faces)
+        return super().vertices_of(faces)
 
 
 class CountingLayout(TextureLayout):
