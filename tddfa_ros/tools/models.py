@@ -287,6 +287,7 @@ def check_set(folder: Path) -> None:
     TddfaError
     """
     from tddfa_ros.core.detect import Detector
+    from tddfa_ros.core.morphable import MorphableModel
     from tddfa_ros.core.regress import Regressor
 
     loaded = model_set.load(folder)
@@ -297,11 +298,10 @@ def check_set(folder: Path) -> None:
     fits, _ = Regressor(loaded, threads=1).regress(image, rois)
     if not all(fits):
         raise ModelSetError(f"{loaded.regressor_path}: its parameters are not finite")
-    face = loaded.face_model
-    corners = face.mean[face.triangles[face.landmark_triangles]]
-    landmarks = np.einsum("lk,lkc->lc", face.landmark_weights, corners)
-    left, right = landmarks[list(_OUTER_EYE_CORNERS)]
-    distance_m = float(np.linalg.norm(left - right)) * face.metres_per_unit
+    model = MorphableModel(loaded.face_model)
+    mean = model.model_landmarks(np.zeros(model.shape_count), np.zeros(model.expression_count))
+    left, right = mean[list(_OUTER_EYE_CORNERS)]
+    distance_m = float(np.linalg.norm(left - right)) * loaded.face_model.metres_per_unit
     low, high = OUTER_EYE_DISTANCE_M
     if not low <= distance_m <= high:
         raise ModelSetError(
