@@ -32,6 +32,12 @@ class CdrWriter:
         self.numbers("I", len(encoded))
         self._buffer += encoded
 
+    def header(self, sec: int, nanosec: int, frame_id: str) -> None:
+        """Append a ``std_msgs/Header``."""
+        self.numbers("i", sec)
+        self.numbers("I", nanosec)
+        self.string(frame_id)
+
     def sequence(self, rows: np.ndarray) -> None:
         """Append a sequence of rows without padding inside: (n,) numbers or (n, k) messages.
 

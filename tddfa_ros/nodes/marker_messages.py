@@ -135,7 +135,7 @@ def encode_markers(shapes: Iterable[MarkerShape], header: ImageHeader) -> bytes:
 
 
 def _write(writer: CdrWriter, shape: MarkerShape, header: ImageHeader) -> None:
-    _write_header(writer, header)
+    writer.header(header.sec, header.nanosec, header.frame_id)
     writer.string(shape.namespace)
     writer.numbers("i", shape.number, shape.kind, shape.action)
     writer.numbers("d", *shape.position_m, 0.0, 0.0, 0.0, 1.0)
@@ -148,7 +148,7 @@ def _write(writer: CdrWriter, shape: MarkerShape, header: ImageHeader) -> None:
     writer.sequence(np.asarray(shape.points_m, np.float64))
     writer.sequence(np.asarray(shape.colors_rgba, np.float32))
     writer.string("")  # texture_resource
-    _write_header(writer, ImageHeader(0, 0, ""))  # texture
+    writer.header(0, 0, "")  # texture
     writer.string("")
     writer.numbers("I", 0)
     writer.numbers("I", 0)  # uv_coordinates
@@ -157,9 +157,3 @@ def _write(writer: CdrWriter, shape: MarkerShape, header: ImageHeader) -> None:
     writer.string("")  # mesh_file
     writer.numbers("I", 0)
     writer.numbers("B", 0)  # mesh_use_embedded_materials
-
-
-def _write_header(writer: CdrWriter, header: ImageHeader) -> None:
-    writer.numbers("i", header.sec)
-    writer.numbers("I", header.nanosec)
-    writer.string(header.frame_id)

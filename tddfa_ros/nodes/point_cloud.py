@@ -61,9 +61,7 @@ def face_points(
 def encode_points(points: np.ndarray, header: ImageHeader) -> bytes:
     """Serialise an array of :data:`POINT` as a PointCloud2, with one copy of the points."""
     writer = CdrWriter()
-    writer.numbers("i", header.sec)
-    writer.numbers("I", header.nanosec)
-    writer.string(header.frame_id)
+    writer.header(header.sec, header.nanosec, header.frame_id)
     writer.numbers("I", 1, len(points))  # height, width
     writer.numbers("I", len(_FIELD_TYPES))
     for name, datatype in _FIELD_TYPES.items():

@@ -157,9 +157,7 @@ def encode_image(
     height, width = image.shape[:2]
     pixels = np.ascontiguousarray(image)
     head = CdrWriter()
-    head.numbers("i", header.sec)
-    head.numbers("I", header.nanosec)
-    head.string(header.frame_id)
+    head.header(header.sec, header.nanosec, header.frame_id)
     head.numbers("I", height, width)
     head.string(encoding)
     head.numbers("B", 0)  # is_bigendian

@@ -21,6 +21,7 @@ from rclpy.serialization import deserialize_message
 from tddfa_msgs.msg import FaceArray
 from tddfa_ros.core.interruption import Interruption
 from tddfa_ros.nodes.children import NodeDiedError
+from tddfa_ros.nodes.recorder import stamp_ns_of
 from tddfa_ros.nodes.run_statistics import RunStatistics
 from tddfa_ros.nodes.session import Session, find_model_set, say
 
@@ -63,8 +64,9 @@ class FaceCounter(Node):
         self.face_count = len(message.faces)
         self.processing_ms = 1e3 * message.processing_time
         ids = [face.id for face in message.faces]
-        stamp_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
-        self.statistics.add_faces(stamp_ns, info["received_timestamp"], ids, message.frames_dropped)
+        self.statistics.add_faces(
+            stamp_ns_of(data), info["received_timestamp"], ids, message.frames_dropped
+        )
 
     def status(self, seconds: float, since_count: int) -> str:
         """One line on the last `seconds`, in which `since_count` was the count before them."""

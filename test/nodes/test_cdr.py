@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rcl_interfaces.msg import Log
 from rclpy.serialization import deserialize_message
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 
 from tddfa_ros.nodes.cdr import CdrWriter
@@ -44,6 +44,19 @@ def test_sequences_of_doubles_are_aligned_to_eight_bytes(values, name):
     assert list(message.name) == [name]
     assert list(message.position) == list(message.effort) == values
     assert len(message.velocity) == 0
+
+
+@given(st.integers(-(2**31), 2**31 - 1), UINT32, st.text("ab", max_size=9), UINT32)
+def test_a_header_is_read_as_one(sec, nanosec, frame_id, height):
+    writer = CdrWriter()
+    writer.header(sec, nanosec, frame_id)
+    writer.numbers("I", height, 0)
+    writer.string("")
+    writer.numbers("B", 0)
+    writer.numbers("I", 0, 0)  # step, and no bytes
+    message = deserialize_message(writer.finish(), Image)
+    assert (message.header.stamp.sec, message.header.stamp.nanosec) == (sec, nanosec)
+    assert (message.header.frame_id, message.height) == (frame_id, height)
 
 
 def test_rows_are_messages():
