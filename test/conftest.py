@@ -153,17 +153,11 @@ def astronaut() -> np.ndarray:
 @pytest.fixture(scope="session")
 def open_detector():
     """Open a detector's file, or its content, with the inputs and outputs of every model set."""
-    from tddfa_ros.core.onnx_session import OnnxSession, TensorSpec
+    from tddfa_ros.core.onnx_session import DETECTOR_INPUTS, DETECTOR_OUTPUTS, OnnxSession
 
     def open_it(path_or_bytes: Path | bytes) -> OnnxSession:
         return OnnxSession(
-            path_or_bytes,
-            threads=1,
-            inputs={"image": TensorSpec("uint8", (None, None, 3))},
-            outputs={
-                "boxes_xyxy": TensorSpec("float32", (None, 4)),
-                "scores": TensorSpec("float32", (None,)),
-            },
+            path_or_bytes, threads=1, inputs=DETECTOR_INPUTS, outputs=DETECTOR_OUTPUTS
         )
 
     return open_it

@@ -9,7 +9,7 @@ import numpy as np
 
 from tddfa_ros.core.image import require_bgr_image
 from tddfa_ros.core.model_set import DetectorSpec, ModelSet
-from tddfa_ros.core.onnx_session import OnnxSession, TensorSpec
+from tddfa_ros.core.onnx_session import DETECTOR_INPUTS, DETECTOR_OUTPUTS, OnnxSession
 from tddfa_ros.core.types import Detections
 
 LEAST_SIDE_PX = 8
@@ -35,11 +35,8 @@ class Detector:
         self._session = OnnxSession(
             model_set.detector_path,
             threads=threads,
-            inputs={"image": TensorSpec("uint8", (None, None, 3))},
-            outputs={
-                "boxes_xyxy": TensorSpec("float32", (None, 4)),
-                "scores": TensorSpec("float32", (None,)),
-            },
+            inputs=DETECTOR_INPUTS,
+            outputs=DETECTOR_OUTPUTS,
         )
 
     def detect(self, image_bgr: np.ndarray, threshold: float | None = None) -> Detections:

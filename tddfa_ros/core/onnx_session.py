@@ -53,6 +53,14 @@ class TensorSpec:
     shape: tuple[int | None, ...]
 
 
+DETECTOR_INPUTS = {"image": TensorSpec("uint8", (None, None, 3))}
+DETECTOR_OUTPUTS = {
+    "boxes_xyxy": TensorSpec("float32", (None, 4)),
+    "scores": TensorSpec("float32", (None,)),
+}
+"""What the detector of every model set takes and gives; docs/architecture.md says it in words."""
+
+
 class OnnxSession:
     """A network that has been checked to have the inputs and outputs that it should.
 

@@ -17,7 +17,7 @@ from tddfa_ros.core.array_file import read_bounded
 from tddfa_ros.core.errors import ModelSetError, UnsafeFileError
 from tddfa_ros.core.model_description import DetectorSpec
 from tddfa_ros.core.model_set_writer import write_model_set
-from tddfa_ros.core.onnx_session import OnnxSession, TensorSpec
+from tddfa_ros.core.onnx_session import DETECTOR_INPUTS, DETECTOR_OUTPUTS, OnnxSession
 from tddfa_ros.core.release.manifest import ReleaseFile
 from tddfa_ros.core.release.onnx_graph import OnnxGraph
 
@@ -94,13 +94,7 @@ def with_yunet(
 def _try(detector_onnx: bytes, source: str) -> None:
     """Run it on two sizes: a network exported for one size alone fails or gives too few boxes."""
     session = OnnxSession(
-        detector_onnx,
-        threads=1,
-        inputs={"image": TensorSpec("uint8", (None, None, 3))},
-        outputs={
-            "boxes_xyxy": TensorSpec("float32", (None, 4)),
-            "scores": TensorSpec("float32", (None,)),
-        },
+        detector_onnx, threads=1, inputs=DETECTOR_INPUTS, outputs=DETECTOR_OUTPUTS
     )
     for height, width in ((96, 160), (250, 130)):
         boxes, scores = session.run({"image": np.zeros((height, width, 3), np.uint8)})
