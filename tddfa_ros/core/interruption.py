@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Any, Self, TypeVar
@@ -17,9 +18,14 @@ class Interruption:
 
     A second signal acts at once. Leaving the block raises what the signal stands for:
     KeyboardInterrupt, or SystemExit with status 143. Works in the main thread only.
+
+    Attributes
+    ----------
+    event : is set by the signal, for what waits where no item comes
     """
 
     def __init__(self) -> None:
+        self.event = threading.Event()
         self._signal = 0
         self._before: dict[int, Any] = {}
 
@@ -33,6 +39,7 @@ class Interruption:
         if self._signal:
             self._raise()
         self._signal = number
+        self.event.set()
 
     def _raise(self) -> None:
         if self._signal == signal.SIGTERM:

@@ -36,6 +36,9 @@ STILL_INTERVAL_NS = 1_000_000_000
 """Distance of the stamps of the images of a folder, which have no time of their own."""
 
 CAMERA_RETRY_S = 1.0
+_ASK_TIMEOUT_S = 3.0
+_LIVE_FORMATS = frozenset(("hls", "dash", "mpjpeg"))
+"""Of which the length that a server states is a playlist's, or means nothing."""
 _REFUSED_CAMERA = (
     "no such camera, or it is in use by another program, or this user may not read it (on Linux: "
     "be in the group 'video')"
@@ -176,7 +179,10 @@ class Images(Media):
 
 
 class Camera(Media):
-    """A webcam, video device or network stream, opened again whenever it fails."""
+    """A webcam, video device or network stream, opened again whenever it fails.
+
+    What is a recording at its address ends with it: opened again, it would begin anew.
+    """
 
     kind = "camera"
     live = True
@@ -189,15 +195,19 @@ class Camera(Media):
         if not self._capture.isOpened():
             raise MediaError(f"{source}: {_REFUSED_STREAM if '://' in source else _REFUSED_CAMERA}")
         self.fps = plausible_rate_hz(self._capture.get(cv2.CAP_PROP_FPS))
+        if "://" in source:
+            # Negative where there is none.
+            self.frame_count = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))) or None
         self._start(self._grab())
 
     def _open(self) -> cv2.VideoCapture:
         return cv2.VideoCapture(int(self.source) if self.source.isdecimal() else self.source)
 
     def _grab(self) -> Iterator[MediaFrame]:
-        index = 0
+        count = 0
         failing = False
-        while not (self._closed.is_set() or self._stop.is_set()):
+        # A camera that is stopped while it is opened is not one without images.
+        while count == 0 or not (self._closed.is_set() or self._stop.is_set()):
             ok, image = self._capture.read()
             stamp_ns = time.time_ns()
             if ok:
@@ -205,10 +215,13 @@ class Camera(Media):
                     _log.warning("%s: the camera gives images again", self.source)
                 failing = False
                 yield MediaFrame(bgr_from_array(image), stamp_ns)
-                index += 1
+                count += 1
                 continue
-            if index == 0:
+            if count == 0:
                 return
+            if not failing and self._has_end():
+                self._tell_missing(count)
+                break
             self.skipped += 1
             if not failing:
                 _log.warning("%s: the camera gives no image; trying again", self.source)
@@ -217,6 +230,24 @@ class Camera(Media):
             if not self._stop.wait(CAMERA_RETRY_S):
                 self._capture = self._open()
         self._capture.release()
+
+    def _has_end(self) -> bool:
+        """Whether it is a recording, by its frames or by the bytes that its server states."""
+        if self.frame_count is not None or not self.source.startswith("http"):
+            return self.frame_count is not None
+        try:
+            with av.open(self.source, timeout=_ASK_TIMEOUT_S) as container:
+                name = container.format.name
+                # A picture alone ("jpeg_pipe") is the newest one of a camera.
+                return container.size > 0 and not (name in _LIVE_FORMATS or name.endswith("_pipe"))
+        except av.FFmpegError:
+            return False
+
+    def _tell_missing(self, count: int) -> None:
+        # Some formats state a time only, which makes the number of frames inexact.
+        if self.frame_count is not None and count < 0.9 * self.frame_count:
+            missing = self.frame_count - count
+            self._skip(f"{missing} of about {self.frame_count} frames, missing at the end")
 
     def close(self) -> None:
         """End the iteration; the device is released by the thread that iterates."""

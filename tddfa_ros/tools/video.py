@@ -196,7 +196,9 @@ def run(args: argparse.Namespace) -> int:
     chosen = model_set.load(model_set.find(config.model_set))
     with ExitStack() as stack:
         stop = stack.enter_context(Interruption())
-        source = stack.enter_context(media.open_media(args.file, topic=args.image_topic))
+        source = stack.enter_context(
+            media.open_media(args.file, topic=args.image_topic, stop=stop.event)
+        )
         pipeline = stack.enter_context(closing(FacePipeline(chosen, config)))
         stage = Stage(pipeline, wishes)
         sinks = stack.enter_context(VideoSinks(args.out, source.fps, stage))

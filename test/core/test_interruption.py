@@ -1,5 +1,6 @@
 import os
 import signal
+import threading
 
 import pytest
 
@@ -25,6 +26,15 @@ def test_signal_ends_the_loop_after_its_item(number, raised):
         done.append("closed")
     assert done == [0, 1, 2, 3, "closed"]
     assert signal.getsignal(number) is before
+
+
+def test_a_signal_wakes_what_waits_for_an_item():
+    waited = []
+    with pytest.raises(KeyboardInterrupt), Interruption() as stop:
+        assert not stop.event.is_set()
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        waited.append(stop.event.wait(30))
+    assert waited == [True]
 
 
 def test_second_signal_acts_at_once():
