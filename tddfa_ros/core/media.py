@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from tddfa_ros.core.errors import ImageError, MediaError
-from tddfa_ros.core.image_encoding import bgr_from_array, bgr_from_file_bytes
+from tddfa_ros.core.image_encoding import MAX_PIXELS, bgr_from_array, bgr_from_file_bytes
 from tddfa_ros.core.media_stream import (
     FALLBACK_RATE_HZ,
     Media,
@@ -49,12 +49,17 @@ _REFUSED_STREAM = (
 )
 MAX_BROKEN_FRAMES = 50
 """Frames of a video in a row that may be unreadable before the rest is given up."""
+MAX_PIXEL_ASPECT = 4
+"""Pixels that are said to be wider or higher than so many times the other side are taken as square:
+the widest that are in use, of halved widescreen DVD frames, are nearly three times as wide."""
 
 _log = logging.getLogger(__name__)
 
 
 class Video(Media):
-    """Frames of a video file, upright as its metadata say, stamped with their own times.
+    """Frames of a video file, upright and of square pixels, stamped with their own times.
+
+    As its metadata say, a frame is turned, and one of other pixels enlarged in one direction.
 
     Read with PyAV rather than OpenCV: it converts colours as every FFmpeg tool does (OpenCV's
     differ by half a grey level on average, which moves landmarks by half a pixel), and its time
@@ -80,6 +85,9 @@ class Video(Media):
         self._stream.thread_type = "AUTO"
         self.fps = plausible_rate_hz(float(self._stream.average_rate or 0)) or FALLBACK_RATE_HZ
         self._period_ns = round(1e9 / self.fps)
+        aspect = float(self._stream.sample_aspect_ratio or 1)
+        sane = 1 / MAX_PIXEL_ASPECT <= aspect <= MAX_PIXEL_ASPECT
+        self._pixel_aspect = aspect if sane else 1.0
         self.frame_count = self._stream.frames or None
         self._start(self._decode())
 
@@ -89,7 +97,7 @@ class Video(Media):
         stamps_ns = _advancing(map(_time_ns, timed), self._period_ns)
         for frame, stamp_ns in zip(frames, stamps_ns, strict=True):
             count += 1
-            yield MediaFrame(_upright(frame), stamp_ns)
+            yield MediaFrame(_upright(frame, self._pixel_aspect), stamp_ns)
         missing = (self.frame_count or 0) - count - self.skipped
         if missing > 0 and count > 0:
             self._skip(
@@ -144,12 +152,21 @@ def _advancing(times_ns: Iterable[int | None], period_ns: int) -> Iterator[int]:
         yield (last_ns := stamp_ns)
 
 
-def _upright(frame: av.VideoFrame) -> np.ndarray:
-    image = bgr_from_array(frame.to_ndarray(format="bgr24"))
+def _upright(frame: av.VideoFrame, pixel_aspect: float) -> np.ndarray:
+    image = _with_square_pixels(bgr_from_array(frame.to_ndarray(format="bgr24")), pixel_aspect)
     # FFmpeg gives the angle to turn the picture by, counter-clockwise, in degrees.
     turns = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
     turn = turns.get(frame.rotation % 360)
     return image if turn is None else cv2.rotate(image, turn)
+
+
+def _with_square_pixels(image: np.ndarray, pixel_aspect: float) -> np.ndarray:
+    """Widen, or heighten, an image of pixels that are `pixel_aspect` times as wide as high."""
+    height, width = image.shape[:2]
+    size_wh = round(width * max(pixel_aspect, 1)), round(height * max(1 / pixel_aspect, 1))
+    if size_wh == (width, height) or size_wh[0] * size_wh[1] > MAX_PIXELS:
+        return image
+    return cv2.resize(image, size_wh, interpolation=cv2.INTER_LINEAR)
 
 
 class Images(Media):

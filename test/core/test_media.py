@@ -32,12 +32,14 @@ def write_video(path, frames, codec="mp4v"):
     return path
 
 
-def encode_video(path, codec, pixels, frames):
+def encode_video(path, codec, pixels, frames, pixel_aspect=None):
     """A video by FFmpeg's own writer, one frame a period from time 0 on."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=FPS)
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = pixels
+        if pixel_aspect is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
         for index, image in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(image, format="bgr24")
             frame.pts, frame.time_base = index, Fraction(1, FPS)
@@ -135,6 +137,18 @@ def test_video_reads_the_same_each_time(tmp_path):
     assert runs[0] == runs[1]
 
 
+def turned_video(plain, matrix):
+    """A copy of an mp4 that says how it is to be turned."""
+    content = bytearray(plain.read_bytes())
+    # The track header's matrix {a b u, c d v, x y w} begins 44 bytes after its name (version 0).
+    at = content.index(b"tkhd") + 44
+    a, b, c, d = (value << 16 for value in matrix)
+    content[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    turned = plain.with_name("turned.mp4")
+    turned.write_bytes(content)
+    return turned
+
+
 @pytest.mark.parametrize(
     ("matrix", "turn"),
     [
@@ -147,18 +161,48 @@ def test_video_is_turned_upright_by_its_metadata(tmp_path, matrix, turn):
     picture = np.zeros((48, 64, 3), np.uint8)
     picture[:24, :32] = 230
     plain = write_video(tmp_path / "plain.mp4", [picture] * 3)
-    content = bytearray(plain.read_bytes())
-    # The track header's matrix {a b u, c d v, x y w} begins 44 bytes after its name (version 0).
-    at = content.index(b"tkhd") + 44
-    a, b, c, d = (value << 16 for value in matrix)
-    content[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
-    turned = tmp_path / "turned.mp4"
-    turned.write_bytes(content)
+    turned = turned_video(plain, matrix)
     with open_media(plain) as media:
         expected = cv2.rotate(next(iter(media)).image_bgr, turn)
     with open_media(turned) as media:
         assert (media.height, media.width) == expected.shape[:2]
         np.testing.assert_array_equal(next(iter(media)).image_bgr, expected)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+@pytest.mark.parametrize(
+    ("pixel_aspect", "size_wh"),
+    [(Fraction(64, 45), (91, 48)), (Fraction(8, 9), (64, 54)), (Fraction(2), (128, 48))],
+)
+def test_a_video_of_pixels_that_are_not_square_is_not_squeezed(
+    tmp_path, suffix, pixel_aspect, size_wh
+):
+    picture = np.zeros((size_wh[1], size_wh[0], 3), np.uint8)
+    cv2.circle(picture, (size_wh[0] // 2, 24), 15, (200, 200, 200), -1)
+    squeezed = cv2.resize(picture, (64, 48), interpolation=cv2.INTER_AREA)
+    path = tmp_path / f"clip.{suffix}"
+    encode_video(path, "mpeg4", "yuv420p", [squeezed] * 3, pixel_aspect)
+    with open_media(path) as media:
+        assert (media.width, media.height) == size_wh
+        image = next(iter(media)).image_bgr
+    assert image.flags.c_contiguous
+    assert np.abs(image.astype(int) - picture).mean() < 5
+
+
+def test_pixels_are_made_square_before_a_video_is_turned(tmp_path):
+    plain = encode_video(tmp_path / "a.mp4", "mpeg4", "yuv420p", grey_frames(3), Fraction(4, 3))
+    with open_media(turned_video(plain, (0, 1, -1, 0))) as media:
+        assert (media.width, media.height) == (48, 85)
+
+
+@pytest.mark.parametrize("pixel_aspect", [Fraction(5), Fraction(1, 5), Fraction(255, 254)])
+def test_pixels_of_an_absurd_shape_and_nearly_square_ones_are_kept(tmp_path, pixel_aspect):
+    path = tmp_path / "clip.mp4"
+    encode_video(path, "mpeg4", "yuv420p", grey_frames(3), pixel_aspect)
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].sample_aspect_ratio == pixel_aspect
+    with open_media(path) as media:
+        assert (media.width, media.height) == (64, 48)
 
 
 def test_cut_video_gives_what_is_there(tmp_path):
