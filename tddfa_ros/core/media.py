@@ -89,19 +89,27 @@ class Video(Media):
         sane = 1 / MAX_PIXEL_ASPECT <= aspect <= MAX_PIXEL_ASPECT
         self._pixel_aspect = aspect if sane else 1.0
         self.frame_count = self._stream.frames or None
+        self._packet_count = 0
+        self._stated_packet_count = self._stream.frames
+        if self.frame_count is not None and "mp4" in self._container.format.name.split(","):
+            # Of those in the file, an edit list leaves out some, and hides others of what is left.
+            entries = self._stream.index_entries
+            self._stated_packet_count = min(self.frame_count, len(entries))
+            self.frame_count = sum(not entry.is_discard for entry in entries) or None
         self._start(self._decode())
 
     def _decode(self) -> Iterator[MediaFrame]:
-        count = 0
+        any_frame = False
         frames, timed = tee(self._readable())
         stamps_ns = _advancing(map(_time_ns, timed), self._period_ns)
         for frame, stamp_ns in zip(frames, stamps_ns, strict=True):
-            count += 1
+            any_frame = True
             yield MediaFrame(_upright(frame, self._pixel_aspect), stamp_ns)
-        missing = (self.frame_count or 0) - count - self.skipped
-        if missing > 0 and count > 0:
+        missing = self._stated_packet_count - self._packet_count
+        if missing > 0 and any_frame:
             self._skip(
-                f"{missing} of {self.frame_count} stated frames, missing at the end (cut off?)"
+                f"{missing} of {self._stated_packet_count} stated frames, missing at the end "
+                "(cut off?)"
             )
 
     def _readable(self) -> Iterator[av.VideoFrame]:
@@ -112,6 +120,7 @@ class Video(Media):
                 packet = next(packets, None)
                 if packet is None:
                     return
+                self._packet_count += packet.dts is not None or packet.size > 0  # else the end
                 frames = packet.decode()
             except av.FFmpegError as error:
                 broken_in_a_row += 1
