@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import re
 import reprlib
 import zipfile
@@ -69,8 +70,12 @@ def read_bounded(path: Path, limit: int) -> bytes:
     OSError
     """
     with path.open("rb") as stream:
-        data = stream.read(limit + 1)
-    if len(data) > limit:
+        # Room is made for all bytes that are asked for: more than there are may be too many.
+        size = os.fstat(stream.fileno()).st_size
+        data = stream.read(size + 1) if size <= limit else b""
+        if len(data) > size:  # a pipe, or it grows
+            data += stream.read(limit + 1 - len(data))
+    if max(size, len(data)) > limit:
         raise UnsafeFileError(f"{path}: larger than {limit} bytes, the most it may have")
     return data
 

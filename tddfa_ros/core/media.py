@@ -18,7 +18,8 @@ import av
 import cv2
 import numpy as np
 
-from tddfa_ros.core.errors import ImageError, MediaError
+from tddfa_ros.core.array_file import read_bounded
+from tddfa_ros.core.errors import ImageError, MediaError, UnsafeFileError
 from tddfa_ros.core.image_encoding import MAX_PIXELS, bgr_from_array, bgr_from_file_bytes
 from tddfa_ros.core.media_stream import (
     FALLBACK_RATE_HZ,
@@ -31,6 +32,9 @@ BAG_SUFFIXES = frozenset((".mcap", ".db3"))
 IMAGE_SUFFIXES = frozenset(
     ".bmp .dib .jpeg .jpg .jpe .jp2 .png .webp .pbm .pgm .ppm .pnm .tif .tiff".split()
 )
+
+MAX_IMAGE_BYTES = 4 * MAX_PIXELS
+"""Larger image files are refused: as many bytes as the largest image takes with four channels."""
 
 STILL_INTERVAL_NS = 1_000_000_000
 """Distance of the stamps of the images of a folder, which have no time of their own."""
@@ -286,12 +290,14 @@ def read_image(path: Path | str) -> np.ndarray:
     Raises
     ------
     ImageError
-        Unreadable, empty, damaged or of an unknown format.
+        Unreadable, empty, damaged, of an unknown format or larger than :data:`MAX_IMAGE_BYTES`.
     """
     try:
-        data = Path(path).read_bytes()
+        data = read_bounded(Path(path), MAX_IMAGE_BYTES)
     except OSError as error:
         raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnsafeFileError as error:
+        raise ImageError(f"{error}; scale the image down") from error
     return bgr_from_file_bytes(data, str(path))
 
 

@@ -3,9 +3,11 @@
 import contextlib
 import datetime
 import io
+import os
 import struct
 import tracemalloc
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -210,6 +212,35 @@ def test_read_bounded(tmp_path):
     assert read_bounded(file, 5) == b"12345"
     with pytest.raises(UnsafeFileError, match="larger than 4 bytes"):
         read_bounded(file, 4)
+
+
+def test_a_file_is_read_in_its_own_memory_and_one_that_is_too_large_in_none(tmp_path):
+    small, huge = tmp_path / "small", tmp_path / "huge"
+    small.write_bytes(b"content")
+    with huge.open("wb") as stream:
+        stream.truncate(40 << 30)
+    tracemalloc.start()
+    try:
+        assert read_bounded(small, 1 << 40) == b"content"
+        with pytest.raises(UnsafeFileError, match="larger than"):
+            read_bounded(huge, 1 << 34)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("limit", "fits"), [(200_000, True), (199_999, False)])
+def test_a_pipe_is_read_up_to_the_limit(tmp_path, limit, fits):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    content = bytes(range(200)) * 1000
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(path.write_bytes, content)
+        if fits:
+            assert read_bounded(path, limit) == content
+        else:
+            with pytest.raises(UnsafeFileError, match=f"larger than {limit} bytes"):
+                read_bounded(path, limit)
 
 
 @pytest.mark.parametrize("value", ["text", b"bytes", 5, -1.5, True, None, (3, -1), [{"a": 1}]])

@@ -277,6 +277,19 @@ def test_folder_is_read_in_natural_order_and_leaves_out_what_is_broken(tmp_path)
     assert media.skipped == 1
 
 
+def test_an_image_file_beyond_all_bounds_is_an_error_and_a_folder_goes_on(tmp_path):
+    huge = tmp_path / "b.jpg"
+    with huge.open("wb") as stream:
+        stream.truncate(40 << 30)
+    with pytest.raises(ImageError, match=r"b\.jpg: larger than \d+ bytes.*scale"):
+        read_image(huge)
+    for name in ("a.png", "c.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((8, 8, 3), np.uint8))
+    with open_media(tmp_path) as media:
+        assert [frame.name for frame in media] == ["a.png", "c.png"]
+        assert media.skipped == 1
+
+
 def test_digits_that_are_no_numbers_have_their_place_in_a_folder(tmp_path):
     names = ["1.png", "1²2.png", "1²10.png", "2.png", "²1.png", "٣.png"]
     for name in reversed(names):
