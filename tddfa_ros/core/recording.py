@@ -62,7 +62,8 @@ class _Times:
             return self._last_ns
         gap_ns = self.step_ns
         if self._zero_ns is not None:
-            gap_ns = stamp_ns - self._zero_ns - self._last_ns
+            # In whole numbers: else the same stamp again would come a fraction later.
+            gap_ns = stamp_ns - self._zero_ns - round(self._last_ns)
             if gap_ns > 0:
                 self._is_behind = False
                 gap_ns = min(gap_ns, LONGEST_GAP_NS)
