@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,7 @@ from sensor_msgs.msg import Image
 
 from tddfa_msgs.msg import FaceArray
 from tddfa_ros.core.errors import ImageError
+from tddfa_ros.core.image_times import ImageTimes
 from tddfa_ros.core.recording import LinesWriter, VideoWriter
 from tddfa_ros.core.results import frame_line
 from tddfa_ros.nodes.bag_writer import BagWriter
@@ -25,6 +27,8 @@ IMAGE_TOPIC = "/image"
 FACES_TOPIC = "/faces"
 BAG_TOPICS = {IMAGE_TOPIC: "sensor_msgs/msg/Image", FACES_TOPIC: "tddfa_msgs/msg/FaceArray"}
 QUEUE_DEPTH = 30
+
+_log = logging.getLogger(__name__)
 
 
 def stamp_ns_of(data: bytes) -> int:
@@ -48,6 +52,7 @@ class Recording:
         self.heard_count = 0
         self.discarded = False
         self._index_by_stamp: dict[int, int] = {}
+        self._times = ImageTimes(_log.warning, "arrival")
         self._stack = ExitStack()
         with self._stack:
             self.video = self._stack.enter_context(VideoWriter(folder / "annotated.mp4", rate_hz))
@@ -94,11 +99,12 @@ class Recording:
         self.lines.write(frame_line(frame_from_message(message, index)))
         self.bag.write(FACES_TOPIC, info["received_timestamp"], data)
 
-    def add_overlay(self, data: bytes) -> None:
+    def add_overlay(self, data: bytes, info: dict[str, int]) -> None:
         """Take a serialised Image with the faces drawn; :class:`ImageError` if it is damaged."""
         self.heard_count += 1
         header, image_bgr = decode_image(data)
-        self.video.write(image_bgr, header.stamp_ns)
+        time_ns = self._times.of(header.stamp_ns, info["received_timestamp"])
+        self.video.write(image_bgr, time_ns)
 
 
 class Recorder(Node):
@@ -112,8 +118,8 @@ class Recorder(Node):
         self.create_subscription(FaceArray, "faces", recording.add_faces, qos, raw=True)
         self.create_subscription(Image, "faces/overlay", self._on_overlay, qos, raw=True)
 
-    def _on_overlay(self, data: bytes) -> None:
+    def _on_overlay(self, data: bytes, info: dict[str, int]) -> None:
         try:
-            self._recording.add_overlay(data)
+            self._recording.add_overlay(data, info)
         except ImageError as error:
             self.get_logger().warning(str(error), throttle_duration_sec=5.0)

@@ -80,9 +80,9 @@ def test_video_bag_and_lines_hold_the_same_run(fitted, tmp_path):
             if index == 3:
                 continue
             recording.add_faces(faces_of(fitted, header), info)
-            recording.add_overlay(encode_image(picture, header))
+            recording.add_overlay(encode_image(picture, header), info)
         with pytest.raises(ImageError):
-            recording.add_overlay(b"\0\1\0\0 damaged")
+            recording.add_overlay(b"\0\1\0\0 damaged", info)
         assert not (tmp_path / "bag").exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["annotated.mp4", "bag", "faces.jsonl"]
 
@@ -109,6 +109,19 @@ def test_video_bag_and_lines_hold_the_same_run(fitted, tmp_path):
     assert [p.stamp_ns for p in pictures] == [i * FRAME_NS for i in (0, 1, 2, 4, 5)]
     levels = [p.image_bgr.mean() for p in pictures]
     assert levels == [pytest.approx(v, abs=5) for v in (0, 40, 80, 160, 200)]
+
+
+def test_pictures_without_stamps_are_shown_when_they_came(tmp_path, caplog):
+    with Recording(tmp_path, None) as recording:
+        for index in range(20):
+            picture = encode_image(np.full((48, 64, 3), 10 * index, np.uint8), header_of(0))
+            came_ns = START_NS + 100_000_000 * index
+            info = {"source_timestamp": came_ns, "received_timestamp": came_ns}
+            recording.add_overlay(picture, info)
+    with open_media(tmp_path / "annotated.mp4") as media:
+        stamps_ns = [frame.stamp_ns for frame in media]
+    assert stamps_ns == [index * 100_000_000 for index in range(20)]
+    assert sum("the images have no stamp" in line for line in caplog.messages) == 1
 
 
 def test_bag_is_readable_by_its_own_definitions_alone(fitted, tmp_path):
