@@ -16,7 +16,8 @@ from tddfa_ros.core.named_when_done import NamedWhenDone
 from tddfa_ros.core.video_encoder import VideoEncoder
 
 LONGEST_GAP_NS = 600_000_000_000
-"""For so long a picture is shown at most: a clock that was set may leap by years."""
+"""For so long a picture is shown at most: a clock that was set may leap by years. Where the source
+states so low a rate that two of its periods are longer, it is those."""
 
 
 class _Written(NamedWhenDone):
@@ -41,7 +42,7 @@ class _Times:
     A picture that is not later than the one before comes as soon after it as can be, so that those
     after it keep their time. Where time stays behind, as in a recording that is played again, or
     leaps back by a step or more, it goes on from there, one step after what came before. Gaps are
-    cut to :data:`LONGEST_GAP_NS`.
+    cut to :data:`LONGEST_GAP_NS`, or to two periods of `rate_hz` if that is longer.
 
     Parameters
     ----------
@@ -50,6 +51,7 @@ class _Times:
 
     def __init__(self, rate_hz: float | None) -> None:
         self.step_ns = 1e9 / (rate_hz or FALLBACK_RATE_HZ)
+        self._longest_gap_ns = max(LONGEST_GAP_NS, 2 * self.step_ns)
         self._follows_gaps = rate_hz is None
         self._last_ns = -self.step_ns
         self._zero_ns: int | None = None
@@ -66,7 +68,7 @@ class _Times:
             gap_ns = stamp_ns - self._zero_ns - round(self._last_ns)
             if gap_ns > 0:
                 self._is_behind = False
-                gap_ns = min(gap_ns, LONGEST_GAP_NS)
+                gap_ns = min(gap_ns, self._longest_gap_ns)
                 if self._follows_gaps:
                     self.step_ns = gap_ns
             else:
