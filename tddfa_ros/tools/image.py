@@ -50,12 +50,15 @@ def output_stems(paths: Iterable[Path]) -> list[str]:
     Names that differ in case only count as the same, as they do on some file systems.
     """
     taken: set[str] = set()
+    counts: dict[str, int] = {}  # to go on from, where thousands have one stem
     stems = []
     for path in paths:
-        stem, count = path.stem, 1
+        stem, key = path.stem, path.stem.casefold()
+        count = counts.get(key, 1)
         while stem.casefold() in taken:
             count += 1
             stem = f"{path.stem}_{count}"
+        counts[key] = count
         taken.add(stem.casefold())
         stems.append(stem)
     return stems
@@ -75,9 +78,8 @@ def _files(out: Path, stem: str, wishes: Wishes, max_faces: int) -> Iterator[Pat
         yield from OUTPUTS[name].files(_output_path(out, stem, name), mesh_count)
 
 
-def _check_out(args: argparse.Namespace, wishes: Wishes, max_faces: int) -> None:
+def _check_out(args: argparse.Namespace, stems: list[str], wishes: Wishes, max_faces: int) -> None:
     """Raise :class:`MediaError` if the run would replace what it reads."""
-    stems = output_stems(args.files)
     outputs = (path for stem in stems for path in _files(args.out, stem, wishes, max_faces))
     path = replaced_input(outputs, args.files)
     if path is not None:
@@ -127,13 +129,14 @@ def run(args: argparse.Namespace) -> int:
         An output would replace one of the files; nothing is written.
     """
     config, wishes = config_from(args), wishes_from(args)
-    _check_out(args, wishes, config.max_faces)
+    stems = output_stems(args.files)
+    _check_out(args, stems, wishes, config.max_faces)
     chosen = model_set.load(model_set.find(config.model_set))
     pipeline = FacePipeline(chosen, config)
     stage = Stage(pipeline, wishes)
     failed = 0
     try:
-        for path, stem in zip(args.files, output_stems(args.files), strict=True):
+        for path, stem in zip(args.files, stems, strict=True):
             try:
                 count = _fit_file(pipeline, stage, path, args.out, stem)
             except TddfaError as error:

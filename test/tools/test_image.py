@@ -1,5 +1,6 @@
 import json
 import os
+import time
 from pathlib import Path
 
 import cv2
@@ -333,6 +334,14 @@ def test_one_odd_file_does_not_end_the_run(run_cli, astronaut, tddfa_v2_set, tmp
 def test_output_stems_are_unique_whatever_the_names():
     paths = [Path(p) for p in ("a/x.png", "b/x.jpg", "c/X.png", "d/x_2.png", "e/y.png")]
     assert output_stems(paths) == ["x", "x_2", "X_3", "x_2_2", "y"]
+
+
+def test_output_stems_of_very_many_files_of_one_name_take_no_time():
+    paths = [Path(f"{folder}/x.png") for folder in range(50_000)]
+    started_s = time.monotonic()
+    stems = output_stems(paths)
+    assert time.monotonic() - started_s < 10
+    assert stems == ["x", *(f"x_{count}" for count in range(2, 50_001))]
 
 
 def test_missing_model_set_is_one_clear_message(run_cli, tmp_path):
