@@ -165,7 +165,7 @@ class CropSource:
         self, layers: Layers, scale: float, shift: np.ndarray, turn: float
     ) -> tuple[np.ndarray, np.ndarray]:
         rng = self._rng
-        lit = lighting.light(rng, layers)
+        lit = lighting.with_body(lighting.light(rng, layers))
         cosine, sine = np.cos(turn) * scale, np.sin(turn) * scale
         matrix = np.array([[cosine, -sine, 0], [sine, cosine, 0]], np.float32)
         centre = np.array([CANVAS / 2, CANVAS / 2], np.float32)

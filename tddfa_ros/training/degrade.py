@@ -20,7 +20,9 @@ def degrade(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     height, width = picture.shape[:2]
     if rng.random() < 0.4:
         factor = rng.uniform(0.25, 0.9)
-        small = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        # Of a size, not by a factor, whose rounded size would be stretched on the way back.
+        size = (max(1, round(width * factor)), max(1, round(height * factor)))
+        small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         way = cv2.INTER_LINEAR if rng.random() < 0.6 else cv2.INTER_CUBIC
         picture = cv2.resize(small, (width, height), interpolation=way)
     elif rng.random() < 0.25:  # sharpened in the camera, or shrunk without a filter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from tddfa_ros.training.sight import CANVAS, Layers
@@ -55,6 +56,11 @@ def light(rng: np.random.Generator, layers: Layers) -> np.ndarray:
     picture = np.zeros((CANVAS * CANVAS, 4), np.uint8)
     picture[layers.pixel] = np.vstack([display * cover, cover]).astype(np.uint8).T
     return picture.reshape(CANVAS, CANVAS, 4)
+
+
+def with_body(lit: np.ndarray) -> np.ndarray:
+    """(3 CANVAS, CANVAS, 4): a lit picture whose lowest row goes on below it, as a body does."""
+    return cv2.copyMakeBorder(lit, 0, 2 * CANVAS, 0, 0, cv2.BORDER_REPLICATE)
 
 
 def _rows(values: np.ndarray) -> np.ndarray:

@@ -51,7 +51,7 @@ def _skin_colour(rng: np.random.Generator) -> np.ndarray:
 
 
 def _hand(rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Three to five fingers and a palm, shaded across."""
+    """Two to four fingers and a palm, shaded across."""
     mask = np.zeros((side, side), np.float32)
     shade = np.zeros((side, side), np.float32)
     width = rng.uniform(0.055, 0.1) * side

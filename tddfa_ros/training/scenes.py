@@ -9,7 +9,7 @@ from tddfa_ros.training import backdrop, decoys, lighting
 from tddfa_ros.training.degrade import degrade
 from tddfa_ros.training.occlude import occlude
 from tddfa_ros.training.rig import Rig
-from tddfa_ros.training.sight import CANVAS, ROI_PX, Layers, Studio, spread_points
+from tddfa_ros.training.sight import ROI_PX, Layers, Studio, spread_points
 from tddfa_ros.training.skin import SkinPainter
 
 HEIGHT, WIDTH = 480, 640
@@ -17,6 +17,9 @@ _FAR_ROI_PX = 58.0
 """Side of the landmarks' square in layers that show the shoulders too."""
 _SMALLEST, _LARGEST = 20.0, 460.0
 """Larger side of a face's box, pixels."""
+_LEAN = 1.4
+"""Power of the uniform number that places a size between the logarithms of these: a third of the
+faces are smaller than 40 pixels, with 1 a fifth."""
 _GROUND = 400
 _POST_SHARE = 0.4
 """Of the decoys that are drawn beside the people."""
@@ -87,7 +90,8 @@ class SceneSource:
         boxes: list[np.ndarray] = []
         count = rng.choice([0, 1, 1, 1, 2, 3, 5])
         most = _LARGEST if count < 3 else 200.0
-        sizes = np.exp(rng.uniform(np.log(_SMALLEST), np.log(most), count)) / 2
+        place = rng.random(count) ** _LEAN
+        sizes = _SMALLEST * (most / _SMALLEST) ** place / 2
         for size in np.sort(sizes):
             self._owed += 1 / self._reuse
             boxes = self._put(picture, size, boxes)
@@ -114,7 +118,7 @@ class SceneSource:
         near = len(self._near) > 0 and (size * 2 > _NEAR_FROM or rng.random() < _NEAR_SHARE)
         people = self._near if near else self._far
         layers = people[rng.integers(len(people))]
-        lit = lighting.light(rng, layers)
+        lit = lighting.with_body(lighting.light(rng, layers))
         points = layers.truth.points[:, :2]
         low, high = points.min(axis=0), points.max(axis=0)
         scale = size / (high - low).max()
@@ -125,10 +129,9 @@ class SceneSource:
         if size > 0.5 * height:
             place = np.array([width, height]) * rng.normal(0.5, 0.12, 2)
         matrix[:, 2] = place - matrix[:, :2] @ ((low + high) / 2)
-        # The body goes on below the layers.
-        lit = cv2.copyMakeBorder(lit, 0, 2 * CANVAS, 0, 0, cv2.BORDER_REPLICATE)
         if scale < 0.6:
-            blur = max(1, round(0.5 / scale))
+            # Odd: an even one would move the picture by half a pixel.
+            blur = 2 * round(0.25 / scale) + 1
             lit = cv2.blur(lit, (blur, blur))
         left, top, right, bottom = _bounds(lit.shape, matrix, width, height)
         kept, over = boxes, np.zeros((height, width), bool)

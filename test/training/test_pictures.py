@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from tddfa_ros.training import backdrop, crops, decoys, lighting, scenes, sight, skin
+from tddfa_ros.training.crops import CROP
 from tddfa_ros.training.degrade import degrade
 from tddfa_ros.training.noise import fractal
 from tddfa_ros.training.occlude import occlude
+from tddfa_ros.training.sight import CANVAS
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +227,35 @@ def test_backgrounds_and_degradation_keep_size_and_type(size, rng):
         worse = degrade(rng, picture.astype(np.float32))
         assert worse.shape == picture.shape
         assert worse.dtype == np.uint8
+
+
+def test_bodies_go_on_below_what_was_rendered(rig, monkeypatch):
+    source = crops.CropSource(rig, 16, seed=5, pool=4)
+    monkeypatch.setattr(source, "_ground", lambda: np.full((CROP, CROP, 3), 900, np.float32))
+    for layers in source._pool:
+        picture, matrix = source._place(layers, 0.5, np.array([0, -20]), 0.0)
+        rendered = picture[: int(matrix[1, 1] * CANVAS + matrix[1, 2]) - 1]
+        body = (rendered[-1] < 300).all(axis=1)
+        assert body.any()
+        assert len(picture) > len(rendered) + 20
+        assert (picture[len(rendered) :, body] < 300).all()
+
+
+def centre_of(picture):
+    """Of what is brighter than half of the brightest."""
+    grey = picture.astype(np.float64).mean(axis=2)
+    weight = np.maximum(grey - (grey.max() + np.median(grey)) / 2, 0)
+    y, x = np.indices(grey.shape)
+    return np.array([(x * weight).sum(), (y * weight).sum()]) / weight.sum()
+
+
+def test_what_degradation_leaves_stays_where_it_was():
+    y, x = np.indices((97, 121))
+    bright = 200 * np.exp(-((x - 95) ** 2 + (y - 70) ** 2) / (2 * 6.0**2))
+    picture = np.repeat(bright[..., None], 3, axis=2).astype(np.float32) + 20
+    for seed in range(150):
+        worse = degrade(np.random.default_rng(seed), picture)
+        assert np.abs(centre_of(worse) - [95, 70]).max() < 0.4, seed
 
 
 def test_occluders_cover_a_part(rng):
