@@ -113,8 +113,8 @@ class PipelineConfig(CheckedConfig):
     )
     small_faces: bool = option(
         False,
-        "Whether searches also look at parts of the images, for faces of down to 15 pixels: each "
-        "takes ten times as long, and more passes for faces.",
+        "Whether searches also look at parts of the images, for faces from 20 pixels on: each "
+        "takes ten times as long.",
         runtime=True,
     )
     confidence_threshold: float = option(
