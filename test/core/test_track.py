@@ -384,6 +384,19 @@ def test_of_two_tracks_on_one_face_the_one_off_its_course_ends(tracker):
     assert [track.id for track in tracker.active] == [front]
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_face_that_turned_round_is_not_off_its_course(first):
+    """It went there and comes back; the one at rest below slips onto it, by half its size."""
+    tracker = Tracker(PipelineConfig())
+    places = [(180, 200), (270, 260)]
+    turned, resting = begin(tracker, *places) if first else begin(tracker, *places[::-1])[::-1]
+    for frame in range(1, 26):
+        x = 180 + 6 * min(frame, 40 - frame)
+        walk(tracker, [(frame, {turned: (x, 200), resting: (270, 220 if frame == 25 else 260)})])
+        assert turned in [track.id for track in tracker.active]
+    assert [track.id for track in tracker.active] == [turned]
+
+
 @given(
     st.lists(
         st.tuples(
