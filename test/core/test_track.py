@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tddfa_ros.core.appearance import SETTLING_FRAMES, SIDE
@@ -454,6 +454,26 @@ def test_a_lost_face_may_come_back_farther_away_if_it_looks_the_same(tracker, le
     tracker.begin_frame(stamp, IMAGE_HW)
     tracker.add(box_at(210, 200), 0.9, face_at(210, 200, level=level), stamp, IMAGE_HW)
     assert (tracker.active[0].id == first) is same
+
+
+@given(
+    x=st.floats(150, 310), level=st.floats(0, 1), levels=st.tuples(st.floats(0, 1), st.floats(0, 1))
+)
+def test_who_came_back_is_told_by_place_and_look_together(x, level, levels):
+    """The greatest difference of two looks counts as much as four face sizes."""
+    tracker = Tracker(PipelineConfig(lost_timeout_s=5.0))
+    places = (150, 310)
+    ids = begin(tracker, *((place, 200) for place in places))
+    seen = [face_at(place, 200, level=k) for place, k in zip(places, levels, strict=True)]
+    frame = follow(tracker, 1, follow(tracker, 6, 1, *seen), None, None)
+    # So long after, either may be in either's place.
+    stamp_ns = (frame + 60) * FRAME_NS
+    tracker.begin_frame(stamp_ns, IMAGE_HW)
+    tracker.add(box_at(x, 200), 0.9, face_at(x, 200, level=level), stamp_ns, IMAGE_HW)
+    sizes = np.abs(np.array(places) - x) / 80
+    costs = sizes + 4 * np.abs(np.array(levels) - level)
+    assume(abs(costs[0] - costs[1]) > 1e-3)
+    assert [track.id for track in tracker.active] == [ids[int(costs.argmin())]]
 
 
 @pytest.mark.parametrize(("level", "taken"), [(0.31, True), (0.7, False)])
