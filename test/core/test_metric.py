@@ -131,3 +131,24 @@ def test_only_an_assumed_size_makes_the_distance_uncertain(model):
     assumed = MetricFaces(model).pose(face, LENS).covariance[2, 2]
     known = MetricFaces(model, head_width_m=0.144).pose(face, LENS).covariance[2, 2]
     assert np.sqrt(assumed - known) == pytest.approx(SIZE_UNCERTAINTY, rel=0.02)
+
+
+def test_covariance_covers_what_the_networks_err_by(model):
+    """Heads that the fit has turned, shifted and larger, by as much as it was measured to err."""
+    rng = np.random.default_rng(7)
+    metric = MetricFaces(model, head_width_m=0.144)
+    rotation, position = rotation_at(25, -10, 5), np.array([0.15, 0.1, 1.0])
+    exact = fitted_face(metric, model, rotation, position, [0, 0])
+    size_m = np.sqrt(np.ptp(metric.landmarks_m(exact.params)[:, 1:], axis=0).prod())
+    squared = []
+    for _ in range(200):
+        turn = Rotation.from_rotvec(rng.normal(scale=np.radians([4.5, 4.7, 2.3])))
+        shift = rng.normal(scale=size_m * np.array([0.024, 0.021, 0]))
+        place = (position + shift) * np.exp(rng.normal(scale=0.042))
+        face = fitted_face(metric, model, turn.as_matrix() @ rotation, place, [0, 0])
+        pose = metric.pose(face, LENS)
+        turned = Rotation.from_matrix(pose.rotation @ rotation.T).as_rotvec()
+        error = np.concatenate([pose.position_m - position, turned])
+        squared.append(error @ np.linalg.solve(pose.covariance, error))
+    # Chi-square of 6 degrees of freedom: mean 6; 200 samples scatter by 0.25.
+    assert 5.0 < np.mean(squared) < 7.0
