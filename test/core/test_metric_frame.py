@@ -87,6 +87,20 @@ def test_filters_begin_anew_on_reset_and_with_another_size_of_head(frames, resul
     )
 
 
+@pytest.mark.parametrize("appears", [True, False])
+def test_filters_begin_anew_where_a_calibration_appears_or_vanishes(frames, result, appears):
+    """Though the camera be the assumed one, so that the heads are hardly elsewhere."""
+    before, after = (None, camera_of(result)) if appears else (camera_of(result), None)
+    aside = np.float32([10, 0, 0])
+    faces = [replace(face, landmarks=face.landmarks + aside) for face in result.faces]
+    moved = replace(result, stamp_ns=33_333_333, faces=tuple(faces))
+    assert all(frames.frame(result, before).placed)
+    raw = frames.frame(moved, after, smooth=False)
+    for pose, raw_pose in zip(frames.frame(moved, after).placed, raw.placed, strict=True):
+        np.testing.assert_array_equal(pose.position_m, raw_pose.position_m)
+        np.testing.assert_array_equal(pose.rotation, raw_pose.rotation)
+
+
 def test_a_face_that_is_not_finite_has_no_pose(frames, result):
     broken = replace(result.faces[0], landmarks=np.full((68, 3), np.nan, np.float32))
     frame = frames.frame(replace(result, faces=(broken, result.faces[1])), camera_of(result))
