@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from tddfa_ros.core.metric_smooth import MetricSmoother
+from tddfa_ros.core.metric_smooth import HEAD_RADIUS_M, MetricSmoother
 from tddfa_ros.core.types import MetricPose
 
 FRAME_NS = 33_333_333
@@ -60,6 +60,19 @@ def test_a_moving_head_lags_by_less_than_two_frames(smoother):
         late_s * np.linalg.norm(velocity)
     )
     assert np.linalg.norm(turn_of(smoothed) - spin * seconds) < late_s * np.linalg.norm(spin)
+
+
+@pytest.mark.parametrize("distance_m", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("spin_rad_s", [0.5, 2.0])
+def test_a_head_that_turns_on_the_spot_lags_as_its_surface_moves(smoother, distance_m, spin_rad_s):
+    """A low-pass filter lags behind steady motion by one over its cutoff's angular frequency."""
+    for frame in range(40):
+        angle = spin_rad_s * frame * FRAME_NS / 1e9
+        pose = pose_at([0, 0, distance_m], [0, angle, 0])
+        smoothed = smoother.smooth("f1", frame * FRAME_NS, pose)
+    lag_s = (angle - np.linalg.norm(turn_of(smoothed))) / spin_rad_s
+    cutoff_hz = 2.0 + 20.0 * HEAD_RADIUS_M * spin_rad_s / distance_m
+    assert lag_s == pytest.approx(1 / (2 * np.pi * cutoff_hz), rel=0.01)
 
 
 def test_rotations_stay_rotations(smoother):
