@@ -253,6 +253,24 @@ def test_one_euro_follows_an_expression_while_the_head_rests(model, smoother_of)
     assert left[30] < 0.5 and left[33] < 0.1
 
 
+def test_one_euro_follows_an_expression_of_one_landmark_as_fast_as_one_of_all(model):
+    """An eye that closes moves two landmarks a lid and must not lag behind a whole face's frown."""
+    middle = np.abs(model.landmarks(make_face(model).params)[:, :2] - [250, 200]).sum(axis=1)
+    landmark = int(middle.argmin())
+    vertex = 3 * (landmark % 40) + landmark // 40
+    followed = []
+    for moving in (vertex, slice(None)):
+        basis = np.zeros_like(model.face_model.expression_basis)
+        basis[0, moving, 1] = 5e3
+        lively = MorphableModel(replace(model.face_model, expression_basis=basis))
+        frames = [[make_face(lively, expression=float(i >= 5))] for i in range(20)]
+        smoother = make_smoother(PipelineConfig(smoothing="one-euro"), lively, head_pose)
+        results = run(smoother, make_results(frames))
+        followed.append([result.faces[0].params.expression[0] for result in results])
+    assert 0 < followed[1][5] < followed[1][6] < 1
+    np.testing.assert_allclose(followed[0], followed[1], atol=1e-3)
+
+
 def test_one_euro_averages_the_shape(model, smoother_of):
     random = np.random.default_rng(6)
     shapes = random.normal(size=200)
