@@ -95,10 +95,10 @@ def test_angles_and_rotation_are_inverse(yaw, pitch, roll):
 
 @no_deadline
 @given(yaw=angles, roll=angles, up=st.booleans())
-def test_looking_straight_up_or_down_keeps_the_rotation(yaw, roll, up):
+def test_looking_straight_up_or_down_keeps_the_rotation_and_has_no_roll(yaw, roll, up):
     rotation = rotation_from_yaw_pitch_roll([yaw, np.pi / 2 if up else -np.pi / 2, roll])
     back = yaw_pitch_roll_from_rotation(rotation)
-    assert np.isfinite(back).all()
+    assert np.isfinite(back).all() and back[2] == 0
     np.testing.assert_allclose(rotation_from_yaw_pitch_roll(back), rotation, atol=1e-7)
 
 
