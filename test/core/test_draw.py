@@ -1,9 +1,11 @@
 import dataclasses
+from itertools import permutations
 
 import numpy as np
 import pytest
 
 from tddfa_ros.core.draw import OVERLAY_PARTS, draw_faces, draw_points
+from tddfa_ros.core.rotation import quat_from_rotation
 from tddfa_ros.core.types import Face, HeadPose, MorphableParams, TrackState
 
 HEIGHT, WIDTH = 200, 300
@@ -66,6 +68,22 @@ def test_axes_of_a_frontal_face_point_to_the_subjects_left_and_up():
         assert along.max() > 15
         assert along.min() > -4
         assert np.abs(across).max() < 4
+
+
+@pytest.mark.parametrize(("near", "far"), list(permutations(range(3), 2)))
+def test_of_two_axes_in_one_place_the_one_towards_the_viewer_hides_the_other(near, far):
+    axes = np.zeros((3, 3))
+    axes[[0, 2], near] = np.sqrt([0.5, 0.5]) * [1, -1]
+    axes[[0, 2], far] = np.sqrt([0.5, 0.5])
+    axes[1, 3 - near - far] = 1
+    axes[1] *= np.linalg.det(axes)
+    pose = HeadPose(quat_from_rotation(axes), np.zeros(3), np.zeros(3), 1.0)
+    image = drawn("pose", faces=[a_face(pose=pose)]).astype(int)
+    near_seen, far_seen = (
+        np.count_nonzero(np.abs(image - (RED, GREEN, BLUE)[axis]).max(axis=2) < 20)
+        for axis in (near, far)
+    )
+    assert near_seen > 30 and far_seen == 0
 
 
 def test_parts_are_drawn_only_when_asked_for():
