@@ -27,7 +27,8 @@ def eye_mouth_openness(landmarks: np.ndarray) -> tuple[float, float, float]:
 
     Returns
     -------
-    left_eye, right_eye, mouth : the subject's; 0 closed; NaN if the width is 0 or not finite
+    left_eye, right_eye, mouth : the subject's; 0 closed; NaN if the width is 0 or any of these
+        points not finite
     """
     points = np.asarray(landmarks, np.float64)
     left, right, mouth = (

@@ -55,3 +55,14 @@ def test_unknown_is_nan():
     assert np.isnan(right) and np.isfinite(left) and np.isfinite(mouth)
     points[60] = np.inf
     assert np.isnan(eye_mouth_openness(points)[2])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(("point", "measure"), [(44, 0), (45, 0), (41, 1), (36, 1), (66, 2)])
+def test_one_point_that_is_not_finite_makes_its_measure_unknown_and_no_other(point, measure, value):
+    points = make_landmarks()
+    points[point, 1] = value
+    measured = np.array(eye_mouth_openness(points))
+    assert np.isnan(measured[measure])
+    known = np.arange(3) != measure
+    np.testing.assert_allclose(measured[known], np.array([0.3, 0.2, 0.5])[known], rtol=1e-5)
