@@ -54,6 +54,20 @@ def test_normals_of_a_sphere(dome):
     assert not normals[frame.face_index() < 0].any()
 
 
+def test_normals_are_given_back_within_half_a_step(dome):
+    """Flat discs, whose normals are known exactly, tilted this way and that."""
+    for slopes in np.random.default_rng(4).uniform(-2, 2, (12, 2)):
+        vertices = placed(dome.face_model)
+        vertices[:, 2] = (vertices[:, :2] - [80, 70]) @ slopes
+        frame = dome.frame(np.zeros((140, 160, 3), np.uint8), [vertices])
+        # z grows towards the viewer, y downwards in the image but upwards in its normals.
+        truth = np.array([-slopes[0], slopes[1], 1]) / np.hypot(1, np.hypot(*slopes))
+        y, x = np.mgrid[:140, :160]
+        inner = np.hypot(x - 80, y - 70) < 50
+        back = (frame.normals()[inner][:, ::-1].astype(float) - 128) / 127
+        assert np.abs(back - truth).max() <= 0.5001 / 127
+
+
 def test_texture_coordinates_are_where_the_mesh_says(dome):
     """The dome's u and v are its x and y, so they are linear in the image."""
     frame = dome.frame(np.zeros((140, 160, 3), np.uint8), [placed(dome.face_model)])
