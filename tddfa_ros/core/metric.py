@@ -61,15 +61,16 @@ class MetricFaces:
         points = self._model.model_vertices(params.shape, params.expression)
         return self._to_face_frame(points, params)
 
+    def metres_per_unit(self, params: MorphableParams) -> float:
+        """Return the metres in one model unit, for a head of that shape."""
+        if not self.head_width_m:
+            return self._model.face_model.metres_per_unit
+        neutral = self._model.model_landmarks(params.shape, np.zeros_like(params.expression))
+        return self.head_width_m / float(np.linalg.norm(neutral[LEFT_EAR] - neutral[RIGHT_EAR]))
+
     def _to_face_frame(self, points: np.ndarray, params: MorphableParams) -> np.ndarray:
         origin = self._model.model_sellion(params.shape, params.expression)
         if origin is None:
             origin = self._model.model_landmarks(params.shape, params.expression)[NASION]
         in_units = (points.astype(np.float64) - origin)[:, _FACE_FROM_MODEL]
-        return in_units * self._metres_per_unit(params)
-
-    def _metres_per_unit(self, params: MorphableParams) -> float:
-        if not self.head_width_m:
-            return self._model.face_model.metres_per_unit
-        neutral = self._model.model_landmarks(params.shape, np.zeros_like(params.expression))
-        return self.head_width_m / float(np.linalg.norm(neutral[LEFT_EAR] - neutral[RIGHT_EAR]))
+        return in_units * self.metres_per_unit(params)

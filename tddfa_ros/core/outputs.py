@@ -16,7 +16,7 @@ from tddfa_ros.core.atomic_file import replacing
 from tddfa_ros.core.errors import ExportError
 from tddfa_ros.core.morphable import MorphableModel
 from tddfa_ros.core.render import RenderedFrame, Renderer
-from tddfa_ros.core.types import Face
+from tddfa_ros.core.types import Face, MorphableParams
 
 DEFAULT_TEXTURE_SIZE = 512
 JPEG_QUALITY = 95
@@ -35,6 +35,8 @@ class Scene:
     vertices_of : gives the (n, 3) vertices of faces in image space; the model's by default
     texture_size : texels a side
     mesh_pose : place of exported meshes, one of :data:`tddfa_ros.core.mesh_io.POSES`
+    metres_per_unit_of : gives the metres in a model unit for a fit, as
+        :meth:`tddfa_ros.core.metric.MetricFaces.metres_per_unit`; the face model's own by default
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Scene:
         vertices_of: Callable[[Sequence[Face]], Sequence[np.ndarray]] | None = None,
         texture_size: int = DEFAULT_TEXTURE_SIZE,
         mesh_pose: str = "image",
+        metres_per_unit_of: Callable[[MorphableParams], float] | None = None,
     ) -> None:
         self.image_bgr = image_bgr
         self.faces = tuple(faces)
@@ -54,6 +57,9 @@ class Scene:
         self.model = model
         self.texture_size = texture_size
         self.mesh_pose = mesh_pose
+        self._metres_per_unit_of = metres_per_unit_of or (
+            lambda params: model.face_model.metres_per_unit
+        )
         self._vertices_of = vertices_of or (
             lambda faces: list(model.vertices_batch([face.params for face in faces]))
         )
@@ -98,7 +104,7 @@ class Scene:
             model_vertices=self.model.model_vertices(about.params.shape, about.params.expression),
             image_height=self.image_bgr.shape[0],
             scale=about.pose.scale,
-            metres_per_unit=face_model.metres_per_unit,
+            metres_per_unit=self._metres_per_unit_of(about.params),
         )
         return mesh_io.face_mesh(
             vertices,

@@ -176,7 +176,12 @@ class FaceNode(LifecycleNode):
             self._release()
             return _FAILURE
         load_assignment()
-        self._exporter = MeshExporter(self._pipeline.model, config.export_dir, config.texture_size)
+        self._exporter = MeshExporter(
+            self._pipeline.model,
+            config.export_dir,
+            config.texture_size,
+            metric_config.head_width_m,
+        )
         self.get_logger().info(f"model set {models.name} from {models.path} ({models.licence})")
         return super().on_configure(state)
 
@@ -263,8 +268,10 @@ class FaceNode(LifecycleNode):
     def _apply(self, configs: Sequence[Any]) -> None:
         if self._worker is not None:
             self._worker.configure(tuple(configs))
-            *_, config = configs
-            self._exporter.configure(config.export_dir, config.texture_size)
+            _, metric_config, config = configs
+            self._exporter.configure(
+                config.export_dir, config.texture_size, metric_config.head_width_m
+            )
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._worker is None:

@@ -13,6 +13,7 @@ from tddfa_msgs.srv import ExportMesh
 from tddfa_ros.core.errors import ExportError, TddfaError
 from tddfa_ros.core.export_folder import path_below
 from tddfa_ros.core.mesh_io import FORMATS, POSES, write_mesh
+from tddfa_ros.core.metric import MetricFaces
 from tddfa_ros.core.morphable import MorphableModel
 from tddfa_ros.core.outputs import Scene
 from tddfa_ros.core.render import Renderer
@@ -48,15 +49,18 @@ class MeshExporter:
     model : of the pipeline
     export_dir : folder below which files are written
     texture_size : texels a side
+    head_width_m : see :class:`tddfa_ros.core.metric.MetricFaces`
     """
 
-    def __init__(self, model: MorphableModel, export_dir: str, texture_size: int) -> None:
+    def __init__(
+        self, model: MorphableModel, export_dir: str, texture_size: int, head_width_m: float
+    ) -> None:
         self._model = model
-        self.configure(export_dir, texture_size)
+        self.configure(export_dir, texture_size, head_width_m)
 
-    def configure(self, export_dir: str, texture_size: int) -> None:
+    def configure(self, export_dir: str, texture_size: int, head_width_m: float) -> None:
         """Take over settings; an export that runs keeps the old ones."""
-        self._settings = (export_dir, texture_size)
+        self._settings = (export_dir, texture_size, MetricFaces(self._model, head_width_m))
 
     @cached_property
     def _renderer(self) -> Renderer:
@@ -80,7 +84,7 @@ class MeshExporter:
     def _export(
         self, newest: FittedImage, request: ExportMesh.Request, response: ExportMesh.Response
     ) -> None:
-        export_dir, texture_size = self._settings
+        export_dir, texture_size, metric = self._settings
         header = newest.header
         response.stamp = Time(sec=header.sec, nanosec=header.nanosec)
         suffix = f".{request.format}"
@@ -101,6 +105,7 @@ class MeshExporter:
             self._model,
             texture_size=texture_size,
             mesh_pose=pose,
+            metres_per_unit_of=metric.metres_per_unit,
         )
         mesh = scene.mesh(
             index,

@@ -8,9 +8,11 @@ import cv2
 import numpy as np
 import pytest
 import trimesh
+from rclpy.parameter import Parameter
 
 from tddfa_msgs.srv import ExportMesh
 from tddfa_ros.core.config import PipelineConfig
+from tddfa_ros.core.metric import MetricFaces
 from tddfa_ros.core.morphable import MorphableModel
 from tddfa_ros.core.pipeline import FacePipeline
 from tddfa_ros.nodes.mesh_export import FittedImage, MeshExporter
@@ -43,7 +45,7 @@ def export_dir(tmp_path):
 @pytest.fixture
 def ask(model, newest, export_dir):
     """Call the service as a client's request would."""
-    exporter = MeshExporter(model, str(export_dir), TEXTURE_SIZE)
+    exporter = MeshExporter(model, str(export_dir), TEXTURE_SIZE, head_width_m=0.0)
 
     def ask(fitted=newest, **fields):
         request = ExportMesh.Request(**{"format": "ply"} | fields)
@@ -108,6 +110,23 @@ def test_the_mesh_in_image_pose_is_the_fit(ask, model, newest):
     expected = model.vertices(newest.faces[0].params) * [1, -1, 1]
     expected += [0, newest.image_bgr.shape[0], 0]
     assert np.abs(mesh.vertices - expected).max() < 1e-3
+
+
+def test_the_mesh_in_own_pose_has_the_size_that_head_width_m_says(
+    make_face_node, model, newest, export_dir
+):
+    """At start and when it changes; as points and markers, but for place and axes."""
+    node = make_face_node(autostart=False, head_width_m=0.2, export_dir=str(export_dir))
+    node.trigger_configure()
+    for head_width_m in (0.2, 0.1):
+        node.set_parameters([Parameter("head_width_m", value=head_width_m)])
+        answer = node._exporter.answer(
+            newest, ExportMesh.Request(format="ply"), ExportMesh.Response()
+        )
+        written = trimesh.load(answer.path, process=False).vertices
+        in_metres = MetricFaces(model, head_width_m).vertices_m(newest.faces[0].params)
+        size_m = np.ptp(written, axis=0)[[2, 0, 1]]
+        np.testing.assert_allclose(size_m, np.ptp(in_metres, axis=0), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +206,7 @@ def test_a_link_as_file_is_replaced_not_followed(ask, tmp_path, export_dir):
 
 
 def test_without_an_export_folder(model, newest):
-    answer = MeshExporter(model, "", TEXTURE_SIZE).answer(
+    answer = MeshExporter(model, "", TEXTURE_SIZE, 0.0).answer(
         newest, ExportMesh.Request(format="ply"), ExportMesh.Response()
     )
     assert "set export_dir" in answer.message
