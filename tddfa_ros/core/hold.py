@@ -60,6 +60,10 @@ class ShapeHold(Generic[HeldT]):
             del self._sums[face_id]
         return replace(params, shape=self._held[face_id].shape)
 
+    def forget_unfinished(self, face_ids: set[str]) -> None:
+        """Begin those faces' means anew, unless they are held already."""
+        self._sums = {key: value for key, value in self._sums.items() if key not in face_ids}
+
     def keep_only(self, face_ids: set[str]) -> None:
         """Forget all other faces."""
         self._sums = {key: value for key, value in self._sums.items() if key in face_ids}

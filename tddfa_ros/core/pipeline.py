@@ -112,9 +112,11 @@ class FacePipeline:
             if not (at_once or self._search.running) and self._search_due(now_ns):
                 self._search.start(image, self._frame_index, self._followed(), self._zoom)
                 self._searched_ns = now_ns
-        # Hold shapes that were watched long enough, and describe each face.
+        # Hold shapes that were watched long enough, and describe each face. What was summed up of
+        # two who exchange names is of both.
         with watch("describe"):
             self._hold.keep_only({track.id for track in tracker.active})
+            self._hold.forget_unfinished(tracker.exchanged)
             faces = [
                 self._describe(track, self._hold.apply(track.id, track.observation.params))
                 for track in tracker.active

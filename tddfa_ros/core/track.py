@@ -18,13 +18,7 @@ import numpy as np
 from tddfa_ros.core.appearance import Appearances
 from tddfa_ros.core.config import PipelineConfig
 from tddfa_ros.core.followed import Observation, Track, box_in_bounds
-from tddfa_ros.core.motion import (
-    SIZE_JUMP,
-    Motion,
-    bounds_of,
-    iou,
-    reunion_cost,
-)
+from tddfa_ros.core.motion import SIZE_JUMP, Motion, bounds_of, iou, reunion_cost
 from tddfa_ros.core.reunion import reunited
 from tddfa_ros.core.types import Detections
 
@@ -67,12 +61,14 @@ class Tracker:
     ----------
     ids_given : with those of this one
     now_ns : time of the present frame, by stamps; does not go back when one comes late
+    exchanged : ids that the last :meth:`update` took from one face and gave to another
     """
 
     def __init__(self, config: PipelineConfig, ids_given: int = 0) -> None:
         self.active: list[Track] = []
         self.ids_given = ids_given
         self.now_ns = 0
+        self.exchanged: set[str] = set()
         self._frame = 0
         self._lost: list[Track] = []
         self._appearances = Appearances()
@@ -189,6 +185,7 @@ class Tracker:
             {t.id: (t.motion.bounds_xyxy, t.observation.look) for t in self.active},
             [track.id for track in self._lost],
         )
+        self.exchanged = {face_id for pair in pairs for face_id in pair}
         for first, second in pairs:
             known[first].exchange_names(known[second])
 

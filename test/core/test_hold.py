@@ -41,6 +41,19 @@ def test_shape_is_held_at_the_mean_of_the_first_frames_of_that_face():
     assert hold.held("f1").shape.tolist() == [3, 4]
 
 
+def test_an_unfinished_mean_can_begin_anew_and_a_finished_one_stays():
+    hold = ShapeHold(2, Handle)
+    for face_id, shapes in (("f1", [[1, 1]]), ("f2", [[1, 1], [3, 3]]), ("f3", [[1, 1]])):
+        for shape in shapes:
+            hold.apply(face_id, fit(shape))
+    hold.forget_unfinished({"f1", "f2"})
+    for face_id in ("f1", "f2", "f3"):
+        hold.apply(face_id, fit([5, 5]))
+    assert hold.held("f1") is None
+    assert hold.held("f2").shape.tolist() == [2, 2]
+    assert hold.held("f3").shape.tolist() == [3, 3]
+
+
 def test_faces_that_are_gone_are_forgotten():
     hold = ShapeHold(1, Handle)
     hold.apply("f1", fit([1, 1]))

@@ -241,6 +241,38 @@ def test_held_shape_is_constant_and_its_vertices_are_those_of_the_params(make_pi
     assert len(set(shapes[4:])) == 1
 
 
+def test_a_held_shape_is_of_one_face_alone_also_of_two_who_took_each_others_place(
+    repository, astronaut
+):
+    """Until looks tell them apart, each was fitted under the other one's name."""
+    embedded = model_sets.load(repository / "models" / "embedded")
+    bright = cv2.resize(astronaut[10:210, 160:300], (105, 150), interpolation=cv2.INTER_AREA)
+    dark = bright[:, ::-1] // 2
+    nearing = [240] * 6 + [*range(230, 100, -10)]
+    distances = [*nearing, *nearing[::-1], *[240] * 30]
+
+    def run(**settings):
+        pipeline = FacePipeline(embedded, PipelineConfig(**settings))
+        for k, distance in enumerate(distances):
+            image = np.full((300, 600, 3), 120, np.uint8)
+            pair = (bright, dark) if k < len(nearing) else (dark, bright)
+            for face, left in zip(pair, (248 - distance // 2, 248 + distance // 2), strict=True):
+                image[75:225, left : left + 105] = face
+            faces = pipeline.process(image, k * FRAME_NS).faces
+            yield {face.id: (face.landmarks[:, 0].mean(), face.params.shape) for face in faces}
+        pipeline.close()
+
+    raw = list(run())
+    on_the_right = [max(faces, key=lambda face_id: faces[face_id][0]) for faces in raw]
+    (exchanged,) = (k for k in range(1, len(raw)) if on_the_right[k] != on_the_right[k - 1])
+    assert exchanged > len(nearing)
+    *_, held = run(hold_shape_frames=30)
+    assert len(held) == 2
+    for face_id, (_, shape) in held.items():
+        own = [faces[face_id][1] for faces in raw[exchanged : exchanged + 30]]
+        np.testing.assert_allclose(shape, np.mean(own, axis=0), atol=1e-4)
+
+
 @pytest.mark.parametrize("hold_shape_frames", [0, 2])
 def test_vertices_of_several_faces_are_those_of_each(make_pipeline, obama, hold_shape_frames):
     """The face whose shape is held, and one that is not."""

@@ -436,12 +436,16 @@ def test_names_follow_the_looks_of_two_who_met(tracker):
     frame = follow(tracker, 6, 1, face_at(100, 200, level=0.3), face_at(500, 200, level=0.7))
     frame = follow(tracker, 2, frame, face_at(260, 200, level=0.5), face_at(350, 200, level=0.5))
     # Each landmark track went on to the wrong side.
-    follow(
-        tracker, SETTLING_FRAMES, frame, face_at(100, 200, level=0.7), face_at(500, 200, level=0.3)
-    )
+    swapped = face_at(100, 200, level=0.7), face_at(500, 200, level=0.3)
+    frame = follow(tracker, SETTLING_FRAMES - 1, frame, *swapped)
+    assert tracker.exchanged == set()
+    frame = follow(tracker, 1, frame, *swapped)
+    assert tracker.exchanged == {left, right}
     places = {t.id: float(t.observation.landmarks[0, 0]) for t in tracker.active}
     assert places[right] < 200 < 400 < places[left]
     assert [t.id for t in tracker.active] == sorted((left, right))
+    follow(tracker, 1, frame, *reversed(swapped))
+    assert tracker.exchanged == set()
 
 
 @pytest.mark.parametrize(("level", "same"), [(0.3, True), (0.6, False), (None, False)])
