@@ -14,6 +14,7 @@ import colorsys
 import zlib
 from collections.abc import Sequence
 from functools import cached_property
+from math import ceil
 from typing import TYPE_CHECKING
 
 import cv2
@@ -330,7 +331,7 @@ class RenderedFrame:
         x0, y0, x1, y1 = self._pass().window_xyxy(face)
         points = self.vertices[face][self.visible_vertices(face), :2]
         pixels = np.count_nonzero(self._pass().face[y0:y1, x0:x1] == face)
-        return points[:: max(1, round(len(points) * _PIXELS_PER_POINT / max(pixels, 1)))]
+        return points[:: max(1, ceil(len(points) * _PIXELS_PER_POINT / max(pixels, 1)))]
 
     def _pass(self) -> VisibilityBuffer:
         return self._renderer._visibility(self)

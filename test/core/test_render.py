@@ -213,6 +213,16 @@ def test_no_face_and_faces_out_of_sight(dome):
             assert frame.dense_points(face).shape == (0, 2)
 
 
+@pytest.mark.parametrize("scale", [5, 12, 30, 60, 75, 90, 120])
+def test_of_nine_visible_pixels_one_at_most_has_a_dense_point(dome, scale):
+    image = np.zeros((260, 260, 3), np.uint8)
+    frame = dome.frame(image, [placed(dome.face_model, scale=scale, centre=(130, 130))])
+    count, pixels = len(frame.dense_points(0)), np.count_nonzero(frame.face_index() == 0)
+    assert 1 <= count <= np.ceil(pixels / 9)
+    # Vertices are left out by a whole step, or none is.
+    assert count > pixels / 18 or count == frame.visible_vertices(0).sum()
+
+
 def test_a_small_face_in_a_large_picture(dome):
     """Buffers cost what the face covers, so 48 megapixels are no matter."""
     image = np.zeros((6000, 8000, 3), np.uint8)
