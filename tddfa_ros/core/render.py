@@ -197,9 +197,10 @@ class RenderedFrame:
         return canvas
 
     def depth_view(self) -> np.ndarray:
-        """Relative depth to look at, (height, width) uint8: each face's nearest point 255, else 0.
+        """Relative depth to look at, (height, width) uint8; near is bright, 0 without a face.
 
-        The farthest vertex of a face is 0 as the background is, as in 3DDFA_V2.
+        From 0 at each face's farthest vertex to 255 at its nearest one, rounded down as in
+        3DDFA_V2: a pixel has 254 at most, 255 only if it meets that vertex; the farthest may be 0.
         """
         buffer = self._pass()
         out = np.zeros(self.image_bgr.shape[:2], np.uint8)
