@@ -189,7 +189,8 @@ def write_mesh(path: str | os.PathLike[str], mesh: FaceMesh) -> list[Path]:
     Raises
     ------
     ExportError
-        Unknown suffix, a texture too large for its format, or the file cannot be written.
+        Unknown suffix, a texture or coordinates too large for the format, or the file cannot be
+        written.
     """
     path = Path(path)
     writer = _WRITERS.get(path.suffix.lower())
@@ -201,6 +202,8 @@ def write_mesh(path: str | os.PathLike[str], mesh: FaceMesh) -> list[Path]:
         raise ExportError(
             f"{path}: cannot be written ({error.strerror}); choose another folder"
         ) from error
+    except ValueError as error:
+        raise ExportError(f"{path}: cannot be written ({error}); fit the face again") from error
 
 
 def _write_bytes(path: Path, *parts: bytes) -> None:
@@ -239,25 +242,20 @@ def _write_obj(path: Path, mesh: FaceMesh) -> list[Path]:
     """Positions with 6 decimals, the rest with 4 or 5; texture and material beside the file."""
     beside: list[Path] = []
     head = b"# y up, counter-clockwise\n"
+    texture_bgr = None if mesh.uv is None else mesh.texture_bgr
     places = [mesh.vertices]
-    columns = 1
-    texture_rows = b""
-    if mesh.uv is not None:
-        columns = 2
-        texture_rows = decimal_rows(b"vt", mesh.uv, 5)
-    if mesh.uv is not None and mesh.texture_bgr is not None:
-        beside = _write_material(path, mesh.texture_bgr)
-        head += b"mtllib %s\nusemtl face\n" % os.fsencode(beside[0].name)
-    elif mesh.colors_bgr is not None:
+    if texture_bgr is None and mesh.colors_bgr is not None:
         places.append(mesh.colors_bgr[:, ::-1] / np.float32(255))
-    _write_bytes(
-        path,
-        head,
-        decimal_rows(b"v", np.column_stack(places), 6),
-        texture_rows,
-        decimal_rows(b"vn", mesh.normals, 4),
-        index_rows(mesh.triangles, len(mesh.vertices), texture=columns == 2),
-    )
+    # All text before the texture: if it cannot be made, that of an earlier mesh stays.
+    rows = [decimal_rows(b"v", np.column_stack(places), 6)]
+    if mesh.uv is not None:
+        rows.append(decimal_rows(b"vt", mesh.uv, 5))
+    rows.append(decimal_rows(b"vn", mesh.normals, 4))
+    rows.append(index_rows(mesh.triangles, len(mesh.vertices), texture=mesh.uv is not None))
+    if texture_bgr is not None:
+        beside = _write_material(path, texture_bgr)
+        head += b"mtllib %s\nusemtl face\n" % os.fsencode(beside[0].name)
+    _write_bytes(path, head, *rows)
     return [path, *beside]
 
 

@@ -141,6 +141,23 @@ def test_a_texture_too_large_for_png_is_an_error(mesh, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_coordinates_too_large_for_obj_are_an_error_and_leave_the_old_files(mesh, tmp_path):
+    """A fit may be finite and billions of pixels away all the same."""
+    files = write_mesh(tmp_path / "face.obj", mesh)
+    before = [file.read_bytes() for file in files]
+    vast = face_mesh(
+        mesh.vertices * 1e9,
+        mesh.triangles,
+        mesh.normals,
+        uv=mesh.uv,
+        texture_bgr=mesh.texture_bgr[::2],
+    )
+    with pytest.raises(ExportError, match=r"face\.obj: cannot be written .*below 1e\+09"):
+        write_mesh(tmp_path / "face.obj", vast)
+    assert [file.read_bytes() for file in files] == before
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+
+
 def test_obj_without_texture_has_colours(mesh, tmp_path, dome_model):
     plain = face_mesh(mesh.vertices, mesh.triangles, mesh.normals, colors_bgr=mesh.colors_bgr)
     assert write_mesh(tmp_path / "face.obj", plain) == [tmp_path / "face.obj"]
