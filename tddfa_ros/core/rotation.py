@@ -21,8 +21,9 @@ def nearest_rotation(matrix: np.ndarray) -> np.ndarray:
 def quat_from_rotation(rotation: np.ndarray) -> np.ndarray:
     """Convert a (3, 3) rotation to a unit quaternion, (4,) float64, x y z w, with w >= 0.
 
-    Of w and the greatest diagonal entry the larger is divided by (Shepperd 1978), so it is exact
-    near half turns too. The sign is fixed by w >= 0; where w passes through 0 all four flip.
+    Divided by is w where the trace is positive, else what the greatest diagonal entry gives (after
+    Shepperd 1978): never a small number, so it is exact near half turns too. The sign is fixed by
+    w >= 0; where w passes through 0 all four flip.
     """
     (a, b, c), (d, e, f), (g, h, i) = rotation.tolist()
     if a + e + i > 0:
