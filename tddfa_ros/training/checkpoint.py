@@ -53,8 +53,9 @@ def mean_of(paths: Sequence[str | Path]) -> dict[str, Any]:
         else value
         for name, value in weights[-1].items()
     }
-    # A run that goes on from here begins at the mean.
-    return states[-1] | {"average": mean, "net": mean}
+    # A run that goes on from here begins at the mean, and leaves it as slowly as the longest one.
+    others = {name: value for name, value in states[-1].items() if name != "average_steps"}
+    return others | {"average": mean, "net": mean}
 
 
 def restore(module: torch.nn.Module, weights: dict[str, Any], path: str | Path) -> None:
@@ -75,25 +76,32 @@ def restore(module: torch.nn.Module, weights: dict[str, Any], path: str | Path) 
 
 
 class Average:
-    """Exponential moving average of a module's state; its window grows with the run's length."""
+    """Exponential moving average of a module's state; its window grows with the run's length.
+
+    Parameters
+    ----------
+    module : to start from
+    state, steps : the average to go on with, and how many steps it has seen
+    longest : share that a step keeps at most
+    """
 
     def __init__(
         self,
         module: torch.nn.Module,
         state: dict[str, torch.Tensor] | None = None,
+        steps: int = 0,
         longest: float = 0.999,
     ) -> None:
-        """Start from the module, or go on with the `state` of a long average."""
         self._longest = longest
-        self._steps = 10**6 if state else 0
+        self.steps = steps
         own = module.state_dict()
         self.state = {k: (state[k].to(v) if state else v.detach().clone()) for k, v in own.items()}
 
     @torch.no_grad()
     def update(self, module: torch.nn.Module) -> None:
         """Take one step towards the module's present state."""
-        self._steps += 1
-        keep = min(self._longest, self._steps / (self._steps + 10))
+        self.steps += 1
+        keep = min(self._longest, self.steps / (self.steps + 10))
         for name, value in module.state_dict().items():
             if value.dtype.is_floating_point:
                 self.state[name].lerp_(value, 1 - keep)

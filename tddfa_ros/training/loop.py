@@ -26,6 +26,8 @@ from tddfa_ros.training.replay import feed, taker
 from tddfa_ros.training.together import Group, TrainingError
 
 _PARENT_CHECK_S = 2.0
+_MANY_STEPS = 10**6
+"""Of an average whose state does not tell them: an older one, or the mean of several."""
 
 
 class Training(ABC):
@@ -110,7 +112,8 @@ class Training(ABC):
         checkpoint.restore(self.net, state["net"], self.state_path)
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        self.average = checkpoint.Average(self.net, state["average"])
+        steps = state.get("average_steps", _MANY_STEPS)
+        self.average = checkpoint.Average(self.net, state["average"], steps)
         self.seen, self.elapsed = state["seen"], state["elapsed"]
         self.start_seen = state.get("start_seen", 0)
 
@@ -124,6 +127,7 @@ class Training(ABC):
                 "net": self.net.state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
                 "average": self.average.state,
+                "average_steps": self.average.steps,
                 "seen": self.seen,
                 "start_seen": self.start_seen,
                 "elapsed": self.elapsed,

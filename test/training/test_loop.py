@@ -126,6 +126,33 @@ def test_mean_of_states_is_a_state_to_go_on_from(tmp_path, capsys):
     torch.testing.assert_close(checkpoint.load(out)["average"], mean["average"])
 
 
+def test_interrupted_and_whole_runs_end_with_averages_alike(tmp_path):
+    training(tmp_path / "whole", examples=9600).run()
+    for examples in (320, 640, 9600):  # which are 10, 20 and 300 steps
+        run = training(tmp_path / "interrupted", examples=examples)
+        run.run()
+    whole, interrupted = (
+        checkpoint.load(tmp_path / name / "line.pt") for name in ("whole", "interrupted")
+    )
+    assert interrupted["average_steps"] == whole["average_steps"] == 300
+    assert float(whole["average"]["weight"]) == pytest.approx(3, abs=0.05)
+    torch.testing.assert_close(interrupted["average"], whole["average"], rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("kind", ["older", "mean"])
+def test_averages_of_untold_steps_go_on_as_long_ones(tmp_path, kind):
+    training(tmp_path, examples=320).run()
+    path = tmp_path / "line.pt"
+    state = checkpoint.load(path)
+    del state["average_steps"]
+    checkpoint.save(path, state if kind == "older" else checkpoint.mean_of([path, path]))
+    average = training(tmp_path, examples=320).average
+    before = average.state["weight"].clone()
+    net = torch.nn.Linear(1, 1)
+    average.update(net)
+    torch.testing.assert_close(average.state["weight"], before.lerp(net.weight, 0.001))
+
+
 def test_average_of_a_constant_is_the_constant_and_lags_a_change():
     net = torch.nn.Linear(1, 1)
     average = checkpoint.Average(net)
