@@ -19,6 +19,7 @@ from tddfa_ros.training.crops import CROP, CropSource
 from tddfa_ros.training.detector_weights import SCENES_SEEN
 from tddfa_ros.training.equalise import equalise
 from tddfa_ros.training.networks import DetectorNet, RegressorNet
+from tddfa_ros.training.recipe import CALIBRATION_SEED
 from tddfa_ros.training.rig import MODEL_SHAPES, Rig
 from tddfa_ros.training.train_regressor import EXPRESSIONS
 
@@ -43,7 +44,6 @@ _DETECTOR_SPEC = DetectorSpec(
     keep=100,
 )
 _LICENCE = "CC0-1.0"
-_CALIBRATION_SEED = 2**40 + 8
 _CROPS_SEEN = "regressor_crops_seen"
 
 
@@ -132,7 +132,7 @@ def _regressor(
         weights = (known.path / WEIGHTS_FILE).read_bytes()
         return _Regressor(known.regressor_path.read_bytes(), weights, seen)
     net, state = _network(path, RegressorNet(head, EXPRESSIONS))
-    crops = CropSource(head, EXPRESSIONS, seed=_CALIBRATION_SEED, pool=calibration_crops)
+    crops = CropSource(head, EXPRESSIONS, seed=CALIBRATION_SEED, pool=calibration_crops)
     calibration = torch.from_numpy(crops.batch(calibration_crops).crops)
     equalise(net, calibration)
     quantise.calibrate(net, calibration)

@@ -23,7 +23,7 @@ from tddfa_ros.core.still import fit_still
 from tddfa_ros.core.types import MorphableParams
 from tddfa_ros.training.crops import CROP, Batch, CropSource
 from tddfa_ros.training.expressions import REGRESSED
-from tddfa_ros.training.recipe import HELD_OUT_SEED
+from tddfa_ros.training.recipe import EVALUATION_SEED
 from tddfa_ros.training.rig import Rig
 
 OPENINGS = ("left_eye", "right_eye", "mouth")
@@ -176,7 +176,7 @@ def new_people(rig: Rig, count: int, *, plain: bool = False) -> Batch:
     plain : pictures as they are rendered instead of hidden and degraded as those of the training
     """
     source = CropSource(
-        rig, len(REGRESSED), seed=HELD_OUT_SEED + 1, pool=count, reuse=1.0, plain=float(plain)
+        rig, len(REGRESSED), seed=EVALUATION_SEED, pool=count, reuse=1.0, plain=float(plain)
     )
     return source.batch(count, not_faces=0.0)
 

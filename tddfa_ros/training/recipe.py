@@ -9,7 +9,9 @@ import numpy as np
 from tddfa_ros.training.together import TrainingError
 
 HELD_OUT_SEED = 2**40 + 7
-"""No worker has this seed."""
+EVALUATION_SEED, CALIBRATION_SEED = HELD_OUT_SEED + 1, HELD_OUT_SEED + 2
+"""Of people to validate with in a run, to evaluate a set with, and to choose the ranges of its
+rounding with: three groups, none of which a worker has."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from tddfa_ros.training import checkpoint, loop, packed  # noqa: E402
 from tddfa_ros.training.__main__ import main  # noqa: E402
 from tddfa_ros.training.curves import Curves  # noqa: E402
 from tddfa_ros.training.loop import Training, rate_factor  # noqa: E402
-from tddfa_ros.training.recipe import HELD_OUT_SEED, Recipe  # noqa: E402
+from tddfa_ros.training.recipe import CALIBRATION_SEED, EVALUATION_SEED, HELD_OUT_SEED, Recipe  # noqa: E402
 from tddfa_ros.training.replay import Replay  # noqa: E402
 
 
@@ -185,8 +185,10 @@ def test_rate_is_flat_then_falls_to_a_hundredth():
     assert (np.diff(falling) <= 1e-12).all()
 
 
-def test_held_out_seed_is_no_workers_seed():
-    assert HELD_OUT_SEED > 2**32
+def test_people_to_validate_evaluate_and_calibrate_with_are_others_and_no_workers():
+    seeds = {HELD_OUT_SEED, EVALUATION_SEED, CALIBRATION_SEED}
+    assert len(seeds) == 3
+    assert min(seeds) > 2**32
 
 
 def test_a_dead_worker_ends_the_run(tmp_path):
