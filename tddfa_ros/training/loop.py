@@ -110,8 +110,14 @@ class Training(ABC):
                 + ": go on likewise (--from), or choose another folder"
             )
         checkpoint.restore(self.net, state["net"], self.state_path)
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        try:
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+        except ValueError as error:
+            raise TrainingError(
+                f"{self.state_path} is of a run in which other weights learn: go on likewise, with "
+                "--keep-body if it began with that, else without, or choose another folder"
+            ) from error
         steps = state.get("average_steps", _MANY_STEPS)
         self.average = checkpoint.Average(self.net, state["average"], steps)
         self.seen, self.elapsed = state["seen"], state["elapsed"]

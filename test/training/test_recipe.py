@@ -1,6 +1,7 @@
 """The small recipe end to end: rig to trained networks to a model set that fits faces."""
 
 import contextlib
+import dataclasses
 import json
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from tddfa_ros.training import (  # noqa: E402
 from tddfa_ros.training.__main__ import RECIPES, main  # noqa: E402
 from tddfa_ros.training.decoding import decode  # noqa: E402
 from tddfa_ros.training.recipe import Recipe  # noqa: E402
+from tddfa_ros.training.together import TrainingError  # noqa: E402
 
 
 def mean_face_error(training):
@@ -93,6 +95,9 @@ def test_what_reads_the_maps_learns_while_the_body_stays(rig_path, open_regresso
     assert all(name in kept for name in begun if name.startswith(("body.", "sides.")))
     for part in ("head.weight", "looks.0.mix.weight", "looks.2.change.weight"):
         assert part in learning
+    other = dataclasses.replace(recipe, keep_body=False)
+    with pytest.raises(TrainingError, match=r"regressor\.pt .* --keep-body"):
+        train_regressor.RegressorTraining(rig_path, tmp_path / "run", other)
 
 
 @pytest.mark.timeout(300)
