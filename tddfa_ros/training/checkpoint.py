@@ -11,6 +11,8 @@ import torch
 from tddfa_ros.core.atomic_file import replacing
 from tddfa_ros.training.together import TrainingError
 
+_KINDS = {"net": dict, "average": dict, "optimizers": list, "seen": int, "elapsed": float}
+
 
 def save(path: str | Path, state: dict[str, Any]) -> None:
     """Write under a temporary name beside `path`, then rename."""
@@ -18,11 +20,33 @@ def save(path: str | Path, state: dict[str, Any]) -> None:
         torch.save(state, temporary)
 
 
-def load(path: str | Path) -> dict[str, Any] | None:
-    """The state at `path`, tensors and plain values only; None if there is no file."""
+def load(path: str | Path, *needed: str) -> dict[str, Any] | None:
+    """The state at `path`, tensors and plain values only; None if there is no file.
+
+    Parameters
+    ----------
+    needed : what it must hold at least
+
+    Raises
+    ------
+    TrainingError
+        It is damaged or no state of a training.
+    """
     if not Path(path).exists():
         return None
-    return torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise TrainingError(f"cannot read the training state {path}: {error}") from error
+    except Exception as error:  # damaged bytes make the reader raise nearly anything
+        raise TrainingError(
+            f"{path} is damaged, or no training state; choose another, or delete it to begin anew"
+        ) from error
+    if not isinstance(state, dict) or not all(
+        isinstance(state.get(name), _KINDS[name]) for name in needed
+    ):
+        raise TrainingError(f"{path} is no training state, or lacks a part; choose another")
+    return state
 
 
 def mean_of(paths: Sequence[str | Path]) -> dict[str, Any]:
@@ -34,11 +58,11 @@ def mean_of(paths: Sequence[str | Path]) -> dict[str, Any]:
     Raises
     ------
     TrainingError
-        A state is missing, or they are not of one network.
+        A state is missing or damaged, or they are not of one network.
     """
     states = []
     for path in paths:
-        state = load(path)
+        state = load(path, "average")
         if state is None:
             raise TrainingError(f"no training state {path}")
         states.append(state)

@@ -72,6 +72,8 @@ def write(
     ModelSetError
         A network or the rig is missing, `out` is something else than a set, `base` may not be
         passed on as freely as this set, or there are too few calibration crops.
+    TrainingError
+        The state of a network is damaged or another one's.
     """
     if calibration_crops < 2:
         raise ModelSetError(f"{calibration_crops} calibration crops: ranges are told by 2 at least")
@@ -163,7 +165,7 @@ def _network_of(base: str | Path, seen: str) -> tuple[ModelSet, Any]:
 
 
 def _network(path: Path, net: torch.nn.Module) -> tuple[Any, dict[str, Any]]:
-    state = checkpoint.load(path)
+    state = checkpoint.load(path, "average", "seen")
     if state is None:
         raise ModelSetError(
             f"no training state {path}; run `python -m tddfa_ros.training train`, or name a set "

@@ -96,7 +96,7 @@ class Training(ABC):
         return self.folder / f"{self.name}.pt"
 
     def _resume(self) -> None:
-        state = checkpoint.load(self.state_path)
+        state = checkpoint.load(self.state_path, "net", "average", "optimizers", "seen", "elapsed")
         if state is None:
             if self.recipe.start is not None:
                 self.start_seen = self.begin_with(self.recipe.start)

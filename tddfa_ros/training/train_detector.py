@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from tddfa_ros.training import detector_weights
+from tddfa_ros.training import detector_weights, held_out
 from tddfa_ros.training import rig as rig_file
 from tddfa_ros.training.loop import Training
 from tddfa_ros.training.networks import DetectorNet
@@ -38,13 +38,14 @@ class DetectorTraining(Training):
 
     def prepare(self) -> None:
         """Make the held-out scenes."""
-        path = self.folder / f"held_out_scenes_{self.recipe.held_out}.npz"
-        if not path.exists():
+        count = self.recipe.held_out
+
+        def new_people() -> dict[str, np.ndarray]:
             source = SceneSource(rig_file.load(self.rig_path), seed=HELD_OUT_SEED, reuse=1.5)
-            batches = [scenes_batch(source, self.recipe.held_out)]
-            rig_file.write_npz(path, batches[0])
-        with np.load(path, allow_pickle=False) as data:
-            self._held_out = {name: data[name] for name in data.files}
+            return scenes_batch(source, count)
+
+        path = self.folder / f"held_out_scenes_{count}.npz"
+        self._held_out = held_out.load(path, ("pictures", "boxes"), new_people)
 
     @staticmethod
     def produce(rig_path: str, seed: int, recipe: Recipe) -> Iterator[dict[str, np.ndarray]]:

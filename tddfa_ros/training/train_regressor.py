@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cached_property
-from pathlib import Path
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 
-from tddfa_ros.training import expressions, short_video
+from tddfa_ros.training import expressions, held_out, short_video
 from tddfa_ros.training import rig as rig_file
 from tddfa_ros.training.crops import DENSE_POINTS, Batch, CropSource
 from tddfa_ros.training.decoding import PointModel, decode
@@ -32,6 +31,7 @@ STAGE_WEIGHTS = (0.3, *[0.5] * LOOKS, 0.5, 1.0)
 STABILITY_WEIGHT, CLIP_SHARE = 1.5, 0.125
 """Of the stability loss, and of the crops that become clips of two images for it."""
 _SHOWN = ("jaw_open", "blink_left")
+_VALIDATED = ("crops", "points", "rotation", "shape", "expression", "is_face")
 
 
 class RegressorTraining(Training):
@@ -60,7 +60,10 @@ class RegressorTraining(Training):
         self.loss = FitLoss(68 + DENSE_POINTS).to(self.device)
         self.mirror = Mirror(rig, dense, EXPRESSIONS).to(self.device)
         self.chance = torch.Generator(self.device)
-        self._held_out = held_out(rig, self.folder, self.recipe.held_out)
+        count = self.recipe.held_out
+        self._held_out = held_out.load(
+            self.folder / f"held_out_{count}.npz", _VALIDATED, partial(_new_people, rig, count)
+        )
 
     @staticmethod
     def produce(rig_path: str, seed: int, recipe: Recipe) -> Iterator[dict[str, np.ndarray]]:
@@ -155,11 +158,6 @@ def arrays_of(batch: Batch) -> dict[str, np.ndarray]:
     return {name: getattr(batch, name) for name in Batch.__dataclass_fields__}
 
 
-def held_out(rig: Rig, folder: Path, count: int) -> dict[str, np.ndarray]:
-    """Crops of one seed that no worker uses, made once and kept in the run's folder."""
-    path = folder / f"held_out_{count}.npz"
-    if not path.exists():
-        source = CropSource(rig, EXPRESSIONS, seed=HELD_OUT_SEED, pool=count, reuse=1.0)
-        rig_file.write_npz(path, arrays_of(source.batch(count, not_faces=0.0)))
-    with np.load(path, allow_pickle=False) as data:
-        return {name: data[name] for name in data.files}
+def _new_people(rig: Rig, count: int) -> dict[str, np.ndarray]:
+    source = CropSource(rig, EXPRESSIONS, seed=HELD_OUT_SEED, pool=count, reuse=1.0)
+    return arrays_of(source.batch(count, not_faces=0.0))

@@ -153,6 +153,27 @@ def test_averages_of_untold_steps_go_on_as_long_ones(tmp_path, kind):
     torch.testing.assert_close(average.state["weight"], before.lerp(net.weight, 0.001))
 
 
+@pytest.mark.parametrize(
+    "state", [b"", b"junk file", [1], {"net": {}}, {"average": [1], "seen": 3}], ids=repr
+)
+def test_what_is_no_state_is_named_by_whatever_reads_it(rig_path, tmp_path, capsys, state):
+    path = tmp_path / "regressor.pt"
+    if isinstance(state, bytes):
+        path.write_bytes(state)
+    else:
+        checkpoint.save(path, state)
+    run = ["--rig", str(rig_path), "--run", str(tmp_path)]
+    for command in (
+        ["train", "regressor", *run],
+        ["average", str(path), "--out", str(tmp_path / "mean" / "regressor.pt")],
+        ["export", *run, "--out", str(tmp_path / "out")],
+    ):
+        assert main(command) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"{path} is ")
+        assert "no training state" in line
+
+
 def test_average_of_a_constant_is_the_constant_and_lags_a_change():
     net = torch.nn.Linear(1, 1)
     average = checkpoint.Average(net)

@@ -115,9 +115,9 @@ def test_the_command_trains_in_two_processes(rig_path, tmp_path):
 
 
 def test_a_state_of_another_network_is_told(rig_path, tmp_path, capsys):
-    checkpoint.save(
-        tmp_path / "regressor.pt", {"net": {"weight": torch.zeros(3)}, "optimizers": []}
-    )
+    weights = {"weight": torch.zeros(3)}
+    state = {"net": weights, "average": weights, "optimizers": [], "seen": 1, "elapsed": 1.0}
+    checkpoint.save(tmp_path / "regressor.pt", state)
     assert main(["train", "regressor", "--rig", str(rig_path), "--run", str(tmp_path)]) == 1
     assert "regressor.pt is the state of another network" in capsys.readouterr().err
 
