@@ -202,11 +202,19 @@ def _train(options: argparse.Namespace) -> None:
     )
     kind = {"regressor": RegressorTraining, "detector": DetectorTraining}[options.network]
     rig = options.rig or (options.base or _SET) / embedded.RIG_FILE
-    train_together(kind, rig, options.run, recipe)
     curves = Curves(options.run / f"{options.network}.csv")
+    before = len(curves.read().get("seen", ()))
+    train_together(kind, rig, options.run, recipe)
+    rows = curves.read()
+    if len(rows.get("seen", ())) == before:
+        sys.stdout.write(
+            f"{options.run}: nothing to train, as the run has this length already; it goes on with "
+            "a larger one (--minutes, --examples)\n"
+        )
+        return
     columns = ["loss", *(("held_out_nme",) if options.network == "regressor" else ("heat", "box"))]
     curves.plot(options.run / f"{options.network}.png", columns)
-    last = {name: float(values[-1]) for name, values in curves.read().items()}
+    last = {name: float(values[-1]) for name, values in rows.items()}
     sys.stdout.write(f"{json.dumps(last)}\n")
 
 

@@ -25,7 +25,9 @@ class Curves:
             writer.writerow(row)
 
     def read(self) -> dict[str, np.ndarray]:
-        """Column name -> (rows,) float64."""
+        """Column name -> (rows,) float64; nothing if there is no file yet."""
+        if not self._path.exists():
+            return {}
         with self._path.open(newline="", encoding="utf-8") as stream:
             rows = list(csv.DictReader(stream))
         return {

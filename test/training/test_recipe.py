@@ -122,12 +122,26 @@ def test_a_state_of_another_network_is_told(rig_path, tmp_path, capsys):
     assert "regressor.pt is the state of another network" in capsys.readouterr().err
 
 
+def test_a_run_that_has_its_length_says_so(rig_path, tmp_path, capsys):
+    """The mean of states, which has no curve yet: nothing is drawn."""
+    train = ["train", "detector", "--rig", str(rig_path), "--recipe", "small", "--batch", "8"]
+    train += ["--replay", "64", "--examples", "8"]
+    assert main([*train, "--run", str(tmp_path / "a")]) == 0
+    assert json.loads(capsys.readouterr().out)["seen"] == 8
+    mean = tmp_path / "b" / "detector.pt"
+    assert main(["average", str(tmp_path / "a" / "detector.pt"), "--out", str(mean)]) == 0
+    for run in ("a", "b"):
+        (tmp_path / run / "detector.png").unlink(missing_ok=True)
+        capsys.readouterr()
+        assert main([*train, "--run", str(tmp_path / run)]) == 0
+        assert "nothing to train" in capsys.readouterr().out
+        assert not (tmp_path / run / "detector.png").exists()
+
+
 def test_training_on_begins_with_a_set_and_its_rig_at_a_twentieth_of_the_rates(
     tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(training_command, "train_together", lambda *given: asked.append(given))
-    monkeypatch.setattr(training_command.Curves, "read", lambda curves: {})
-    monkeypatch.setattr(training_command.Curves, "plot", lambda curves, *about: None)
     asked = []
     weights = tmp_path / embedded.WEIGHTS_FILE
     weights.write_bytes(packed.pack(torch.nn.Linear(2, 2).state_dict(), 5))
@@ -171,8 +185,6 @@ def test_training_on_of_a_detector_begins_with_that_of_a_set(
     repository, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(training_command, "train_together", lambda *given: asked.append(given))
-    monkeypatch.setattr(training_command.Curves, "read", lambda curves: {})
-    monkeypatch.setattr(training_command.Curves, "plot", lambda curves, *about: None)
     asked = []
     shipped = repository / "models" / "embedded"
     command = ["train", "detector", "--run", str(tmp_path / "run"), "--recipe", "small"]
