@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -252,7 +253,16 @@ def _evaluate(options: argparse.Namespace) -> None:
     }
     if options.photos:
         figures["photos_as_stills"] = evaluate.photos(still, _annotated(options.photos))
-    sys.stdout.write(json.dumps(figures, indent=1) + "\n")
+    sys.stdout.write(json.dumps(_known(figures), indent=1, allow_nan=False) + "\n")
+
+
+def _known(figures: Any) -> Any:
+    """The same with None for NaN, for which JSON has no word."""
+    if isinstance(figures, dict):
+        return {name: _known(value) for name, value in figures.items()}
+    if isinstance(figures, list):
+        return [_known(value) for value in figures]
+    return None if isinstance(figures, float) and np.isnan(figures) else figures
 
 
 def _annotated(folder: Path) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -25,6 +25,7 @@ from tddfa_ros.training.crops import CROP, Batch, CropSource
 from tddfa_ros.training.expressions import REGRESSED
 from tddfa_ros.training.recipe import EVALUATION_SEED
 from tddfa_ros.training.rig import Rig
+from tddfa_ros.training.together import TrainingError
 
 OPENINGS = ("left_eye", "right_eye", "mouth")
 """Order of :func:`tddfa_ros.core.expression.eye_mouth_openness`."""
@@ -174,7 +175,14 @@ def new_people(rig: Rig, count: int, *, plain: bool = False) -> Batch:
     Parameters
     ----------
     plain : pictures as they are rendered instead of hidden and degraded as those of the training
+
+    Raises
+    ------
+    TrainingError
+        Fewer than two: nothing correlates.
     """
+    if count < 2:
+        raise TrainingError(f"{count} synthetic people: correlations are told by 2 at least")
     source = CropSource(
         rig, len(REGRESSED), seed=EVALUATION_SEED, pool=count, reuse=1.0, plain=float(plain)
     )
@@ -189,7 +197,8 @@ def synthetic(fitter: Fitter, batch: Batch) -> dict[str, Any]:
     dict: `nme`, percent; `pose_deg`, mean geodesic; `correlation` of expression components by
     name; `openness`, that of what messages say of eyes and mouth (:mod:`core.expression`);
     `clear`, the same of the crops that nothing was laid over, within 30 degrees of yaw;
-    `groups`, name -> NME of the crops by yaw, skin tone and occlusion
+    `groups`, name -> NME of the crops by yaw, skin tone and occlusion. NaN is what so few crops
+    do not tell
     """
     roi = np.array([0, 0, CROP, CROP], np.float32)
     errors, turns, found, seen_open, are_open = [], [], [], [], []
@@ -204,8 +213,8 @@ def synthetic(fitter: Fitter, batch: Batch) -> dict[str, Any]:
 
     def figures(rows: np.ndarray) -> dict[str, Any]:
         return {
-            "nme": float(error[rows].mean()),
-            "pose_deg": float(turn[rows].mean()),
+            "nme": _mean(error[rows]),
+            "pose_deg": _mean(turn[rows]),
             "correlation": _correlations(REGRESSED, found, batch.expression, rows),
             "openness": _correlations(OPENINGS, seen_open, are_open, rows),
         }
@@ -233,7 +242,14 @@ def _correlations(
 ) -> dict[str, float]:
     """Of each column of two arrays (n, names), over some rows."""
     pairs = zip(names, np.array(found)[rows].T, np.array(true)[rows].T, strict=True)
-    return {name: float(np.corrcoef(a, b)[0, 1]) for name, a, b in pairs}
+    return {
+        name: float(np.corrcoef(a, b)[0, 1]) if len(a) > 1 and a.std() * b.std() else float("nan")
+        for name, a, b in pairs
+    }
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def angle_between_deg(first: np.ndarray, second: np.ndarray) -> float:

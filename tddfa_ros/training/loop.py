@@ -249,9 +249,27 @@ def train_together(
     Raises
     ------
     TrainingError
-        One of them died.
+        One of them died, there is no such device, or the folder cannot be made.
     """
+    # Told before several processes begin, each of which would tell it.
+    _check_device(recipe.device)
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"no run can be kept in {folder}: {error}") from error
     together.run(partial(_train_in, kind, rig_path, folder, recipe), recipe.processes)
+
+
+def _check_device(name: str) -> None:
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    # A name that is none, a GPU that is not there, and a build of PyTorch without that kind.
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise TrainingError(f"no device {name!r} to train on: {reason}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise TrainingError(f"device is {name}: trainings run on cpu or cuda")
 
 
 def _train_in(

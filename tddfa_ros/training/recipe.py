@@ -12,6 +12,8 @@ HELD_OUT_SEED = 2**40 + 7
 EVALUATION_SEED, CALIBRATION_SEED = HELD_OUT_SEED + 1, HELD_OUT_SEED + 2
 """Of people to validate with in a run, to evaluate a set with, and to choose the ranges of its
 rounding with: three groups, none of which a worker has."""
+_SEEDS = 2**32
+"""Of runs, far below those of their own."""
 
 
 @dataclass(frozen=True)
@@ -91,3 +93,7 @@ class Recipe:
             )
         if self.processes < 1:
             raise TrainingError(f"processes is {self.processes}: one at least trains")
+        if self.workers < 0:
+            raise TrainingError(f"workers is {self.workers}: 0 or more make pictures")
+        if not 0 <= self.seed < _SEEDS:
+            raise TrainingError(f"seed is {self.seed}: it lies between 0 and {_SEEDS - 1}")

@@ -63,6 +63,16 @@ def test_each_error_is_told_as_what_it_is(people, rng):
     assert figures["openness"]["left_eye"] == pytest.approx(1)
 
 
+def test_what_few_crops_do_not_tell_is_nan_without_a_warning(people, recwarn):
+    two = people.__class__(**{name: value[:2] for name, value in vars(people).items()})
+    two = replace(two, occluded=np.ones(2, bool), expression=np.zeros_like(two.expression))
+    figures = evaluate.synthetic(Answers(two), two)
+    assert figures["nme"] == pytest.approx(0, abs=1e-9)
+    assert np.isnan([figures["clear"]["nme"], figures["clear"]["pose_deg"]]).all()
+    assert np.isnan(list(figures["correlation"].values())).all()
+    assert not recwarn
+
+
 def test_nothing_is_laid_over_plain_people(rig, people):
     plain = evaluate.new_people(rig, 40, plain=True)
     assert people.occluded.any()

@@ -24,7 +24,7 @@ from tddfa_ros.training import (  # noqa: E402
 )
 from tddfa_ros.training.__main__ import RECIPES, main  # noqa: E402
 from tddfa_ros.training.decoding import decode  # noqa: E402
-from tddfa_ros.training.recipe import Recipe  # noqa: E402
+from tddfa_ros.training.recipe import HELD_OUT_SEED, Recipe  # noqa: E402
 from tddfa_ros.training.together import TrainingError  # noqa: E402
 
 
@@ -167,6 +167,9 @@ def test_training_on_begins_with_a_set_and_its_rig_at_a_twentieth_of_the_rates(
         ("--replay 100", "replay is 100: a batch of 64 is drawn from 8 times as many"),
         ("--rates 0", "rate is 0.0"),
         ("--reuse 0", "reuse is 0.0"),
+        ("--seed -1", "seed is -1"),
+        (f"--seed {HELD_OUT_SEED}", f"seed is {HELD_OUT_SEED}"),
+        ("--workers -1", "workers is -1"),
         ("--hold-from 0.5", "--hold-from: only a run with --from"),
         (f"--from {tmp_path} --hold-from 2", "hold_from is 2.0"),
         ("--keep-body", "--keep-body: only a run with --from"),
@@ -247,3 +250,31 @@ def test_errors_are_told_without_a_traceback(tmp_path, capsys):
     assert "1 calibration crops" in capsys.readouterr().err
     assert main(["train", "regressor", "--rig", str(tmp_path / "no.npz")]) == 1
     assert "no.npz" in capsys.readouterr().err
+    run = tmp_path / "file"
+    run.write_text("mine")
+    assert main(["train", "regressor", "--run", str(run)]) == 1
+    assert f"no run can be kept in {run}" in capsys.readouterr().err
+    for count in (0, -5, 1):
+        assert main(["evaluate", "--synthetic", str(count)]) == 1
+        assert capsys.readouterr().err.startswith(f"{count} synthetic people")
+
+
+@pytest.mark.parametrize("device", ["cuda:77", "foo", "meta"])
+def test_a_device_that_is_not_there_is_told_before_the_training(tmp_path, capsys, device):
+    """The first is none of a build without CUDA, nor of any machine with it."""
+    assert main(["train", "regressor", "--run", str(tmp_path / "run"), "--device", device]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert device in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_figures_of_very_few_people_are_json(repository, capsys, recwarn):
+    shipped = repository / "models" / "embedded"
+    assert main(["evaluate", "--set", str(shipped), "--synthetic", "2"]) == 0
+
+    def refused(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    figures = json.loads(capsys.readouterr().out, parse_constant=refused)
+    assert figures["synthetic"]["nme"] > 0
+    assert not recwarn
