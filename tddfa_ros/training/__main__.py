@@ -10,12 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from tddfa_ros.core import model_set
-from tddfa_ros.core.errors import MediaError, TddfaError
-from tddfa_ros.core.release.mat_file import read_mat
+from tddfa_ros.core.errors import TddfaError
 from tddfa_ros.training import (
     checkpoint,
     detector_weights,
@@ -240,6 +238,8 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    # What is wrong with the photos is told before the work.
+    annotated = evaluate.annotated(options.photos) if options.photos else []
     loaded = model_set.load(options.set)
     stream, still = (evaluate.Fitter(loaded, still=still) for still in (False, True))
     single = evaluate.Fitter(loaded, mirrored=False)
@@ -251,8 +251,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         "synthetic_as_stills": evaluate.synthetic(still, hidden),
         "synthetic_plain": evaluate.synthetic(stream, plain),
     }
-    if options.photos:
-        figures["photos_as_stills"] = evaluate.photos(still, _annotated(options.photos))
+    if annotated:
+        figures["photos_as_stills"] = evaluate.photos(still, annotated)
     sys.stdout.write(json.dumps(_known(figures), indent=1, allow_nan=False) + "\n")
 
 
@@ -263,18 +263,6 @@ def _known(figures: Any) -> Any:
     if isinstance(figures, list):
         return [_known(value) for value in figures]
     return None if isinstance(figures, float) and np.isnan(figures) else figures
-
-
-def _annotated(folder: Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Photos of a folder and their true landmarks (68, 2), as AFLW2000-3D packs them."""
-    items = []
-    for path in sorted(folder.glob("*.mat")):
-        image = cv2.imread(str(path.with_suffix(".jpg")))
-        if image is None:
-            raise MediaError(f"{path.with_suffix('.jpg')}: no such photo, or not readable")
-        points = read_mat(path.read_bytes(), str(path))["pt3d_68"]
-        items.append((image, points[:2].T.astype(np.float64)))
-    return items
 
 
 _VERBS = {

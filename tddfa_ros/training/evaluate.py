@@ -14,10 +14,12 @@ from numpy.typing import ArrayLike
 
 from tddfa_ros.core.crop import roi_from_box, roi_from_landmarks
 from tddfa_ros.core.detect import Detector
+from tddfa_ros.core.errors import MediaError, UnsafeFileError
 from tddfa_ros.core.expression import eye_mouth_openness
 from tddfa_ros.core.model_set import ModelSet
 from tddfa_ros.core.morphable import MorphableModel
 from tddfa_ros.core.regress import Regressor
+from tddfa_ros.core.release.mat_file import read_mat
 from tddfa_ros.core.rotation import nearest_rotation
 from tddfa_ros.core.still import fit_still
 from tddfa_ros.core.types import MorphableParams
@@ -101,6 +103,31 @@ class Fitter:
             landmarks, scale=spec.roi_landmark_scale, whole_pixels=spec.roi_whole_pixels
         )
         return self.fit(image, roi)
+
+
+def annotated(folder: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Photos of a folder and their true landmarks (68, 2), as AFLW2000-3D packs them.
+
+    Raises
+    ------
+    MediaError
+        There are none, or one of a pair is missing or not readable.
+    """
+    items = []
+    for path in sorted(folder.glob("*.mat")):
+        image = cv2.imread(str(path.with_suffix(".jpg")))
+        if image is None:
+            raise MediaError(f"{path.with_suffix('.jpg')}: no such photo, or not readable")
+        try:
+            points = read_mat(path.read_bytes(), str(path)).get("pt3d_68", np.empty(0))
+        except (OSError, UnsafeFileError) as error:
+            raise MediaError(f"cannot read the landmarks of a photo: {error}") from error
+        if points.shape not in ((2, 68), (3, 68)) or not np.isfinite(points).all():
+            raise MediaError(f"{path}: without 68 landmarks in columns (pt3d_68)")
+        items.append((image, points[:2].T.astype(np.float64)))
+    if not items:
+        raise MediaError(f"{folder}: no such folder, or no landmarks (.mat) beside photos in it")
+    return items
 
 
 def photos(fitter: Fitter, items: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:

@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
+import scipy.io
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
 from tddfa_ros.core.types import MorphableParams  # noqa: E402
 from tddfa_ros.training import decoding, evaluate  # noqa: E402
+from tddfa_ros.training.__main__ import main  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +81,47 @@ def test_nothing_is_laid_over_plain_people(rig, people):
     assert people.occluded.any()
     assert not plain.occluded.any()
     assert (plain.is_face == 1).all()
+
+
+@pytest.fixture
+def photo(tmp_path, rng):
+    """Writes a photo with a .mat of these arrays beside it; returns the photo."""
+
+    def write(name="a", **arrays):
+        image = rng.integers(0, 256, (40, 50, 3)).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / f"{name}.jpg"), image)
+        scipy.io.savemat(tmp_path / f"{name}.mat", arrays)
+        return cv2.imread(str(tmp_path / f"{name}.jpg"))
+
+    return write
+
+
+def test_annotated_photos_are_read_with_their_landmarks(tmp_path, photo, rng):
+    points = rng.uniform(0, 50, (3, 68))
+    second = photo("b", pt3d_68=points[:2], Pose_Para=np.zeros(7))
+    first = photo("a", pt3d_68=points + 1)
+    pairs = evaluate.annotated(tmp_path)
+    for (image, truth), wanted, shift in zip(pairs, (first, second), (1, 0), strict=True):
+        np.testing.assert_array_equal(image, wanted)
+        np.testing.assert_array_equal(truth, points[:2].T + shift)
+
+
+def test_what_is_wrong_with_annotated_photos_is_told_before_the_work(tmp_path, photo, capsys):
+    def told(folder=tmp_path):
+        assert main(["evaluate", "--set", str(tmp_path / "none"), "--photos", str(folder)]) == 1
+        return capsys.readouterr().err
+
+    assert "no such folder" in told(tmp_path / "absent")
+    assert "no landmarks (.mat)" in told()
+    for arrays in ({"other": np.zeros((3, 68))}, {"pt3d_68": np.zeros((68, 3))}):
+        photo(**arrays)
+        assert "a.mat: without 68 landmarks" in told()
+    photo(pt3d_68=np.full((3, 68), np.nan))
+    assert "a.mat: without 68 landmarks" in told()
+    (tmp_path / "a.mat").write_bytes(b"junk")
+    assert "a.mat: not a little-endian MATLAB 5 file" in told()
+    (tmp_path / "a.jpg").unlink()
+    assert "a.jpg: no such photo" in told()
 
 
 def test_nme_and_jitter_by_hand():
