@@ -180,8 +180,13 @@ def _train(options: argparse.Namespace) -> None:
     if options.minutes is not None:
         recipe = dataclasses.replace(recipe, examples=None)
     given = {name: value for name in changes if (value := getattr(options, name)) is not None}
-    if options.device not in (None, "cpu"):
-        given.setdefault("processes", 1)  # one feeds a GPU, with workers that draw
+    if options.workers or options.device not in (None, "cpu"):
+        given.setdefault("processes", 1)  # one learns, or feeds a GPU, of what workers draw
+    if options.workers and given["processes"] > 1:
+        raise TrainingError(
+            f"--workers {options.workers} with --processes {options.processes}: several processes "
+            "draw their own pictures; leave one of the two out"
+        )
     recipe = dataclasses.replace(recipe, **given)
     if options.base is not None:
         recipe = dataclasses.replace(recipe, start=_start(options), keep_body=options.keep_body)

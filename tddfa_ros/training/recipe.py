@@ -25,7 +25,7 @@ class Recipe:
     minutes : wall time in all, over every resumption
     examples : length of the run instead of its minutes: as much training on any machine
     processes : that train together, see :mod:`together`; if several, each makes its own examples
-    workers : processes that make examples for one that trains; 0 makes them in it
+    workers : processes that make examples for one that trains; 0 makes them in it, as several do
     batch : examples a step of each process
     rate : highest learning rate of AdamW
     muon_rate : highest learning rate of Muon, which has all convolutions but the first

@@ -159,6 +159,11 @@ def test_training_on_begins_with_a_set_and_its_rig_at_a_twentieth_of_the_rates(
     assert asked.pop()[-1].keep_body and not on_gpu.keep_body
     assert on_gpu.rate == pytest.approx(anew.rate / 10)
     assert (on_gpu.plain, on_gpu.batch, on_gpu.hold_from) == (0.3, 128, 0.5)
+    assert main([*command[:-2], "--workers", "3"]) == 0
+    drawn_for = asked.pop()[-1]
+    assert (drawn_for.processes, drawn_for.workers) == (1, 3)
+    assert main([*command[:-2], "--workers", "0"]) == 0
+    assert asked.pop()[-1].processes == 2
     assert (on_gpu.device, on_gpu.processes, on_gpu.workers) == ("cuda", 1, 15)
     capsys.readouterr()
     for wrong, told in (
@@ -170,6 +175,7 @@ def test_training_on_begins_with_a_set_and_its_rig_at_a_twentieth_of_the_rates(
         ("--seed -1", "seed is -1"),
         (f"--seed {HELD_OUT_SEED}", f"seed is {HELD_OUT_SEED}"),
         ("--workers -1", "workers is -1"),
+        ("--workers 3 --processes 2", "--workers 3 with --processes 2"),
         ("--hold-from 0.5", "--hold-from: only a run with --from"),
         (f"--from {tmp_path} --hold-from 2", "hold_from is 2.0"),
         ("--keep-body", "--keep-body: only a run with --from"),
