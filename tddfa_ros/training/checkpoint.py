@@ -99,6 +99,21 @@ def restore(module: torch.nn.Module, weights: dict[str, Any], path: str | Path) 
         ) from error
 
 
+def require_rig(state: dict[str, Any], digest: str, path: str | Path) -> None:
+    """Refuse a state that tells of another rig; older ones tell of none.
+
+    Raises
+    ------
+    TrainingError
+        The shapes fit, but what the coefficients mean would be another face.
+    """
+    if state.get("rig", digest) != digest:
+        raise TrainingError(
+            f"{path} is of a network that was trained with another rig; name its own (--rig), or "
+            "choose another folder"
+        )
+
+
 class Average:
     """Exponential moving average of a module's state; its window grows with the run's length.
 

@@ -73,14 +73,14 @@ def write(
         A network or the rig is missing, `out` is something else than a set, `base` may not be
         passed on as freely as this set, or there are too few calibration crops.
     TrainingError
-        The state of a network is damaged or another one's.
+        The state of a network is damaged, or of another one or another rig.
     """
     if calibration_crops < 2:
         raise ModelSetError(f"{calibration_crops} calibration crops: ranges are told by 2 at least")
     check_replaceable(out)
     head = rig_file.load(rig)
     regressor = _regressor(Path(run) / "regressor.pt", base, head, calibration_crops)
-    detector, detector_spec, scenes = _detector(Path(run) / "detector.pt", base)
+    detector, detector_spec, scenes = _detector(Path(run) / "detector.pt", base, head)
     if score_threshold is not None:
         detector_spec = replace(detector_spec, score_threshold=score_threshold)
     face_model = face_region.build(head)
@@ -133,7 +133,7 @@ def _regressor(
         known, seen = _network_of(base, _CROPS_SEEN)
         weights = (known.path / WEIGHTS_FILE).read_bytes()
         return _Regressor(known.regressor_path.read_bytes(), weights, seen)
-    net, state = _network(path, RegressorNet(head, EXPRESSIONS))
+    net, state = _network(path, RegressorNet(head, EXPRESSIONS), head)
     crops = CropSource(head, EXPRESSIONS, seed=CALIBRATION_SEED, pool=calibration_crops)
     calibration = torch.from_numpy(crops.batch(calibration_crops).crops)
     equalise(net, calibration)
@@ -142,10 +142,10 @@ def _regressor(
     return _Regressor(export.regressor_onnx(net), packed.pack(state["average"], seen), seen)
 
 
-def _detector(path: Path, base: str | Path | None) -> tuple[bytes, DetectorSpec, Any]:
+def _detector(path: Path, base: str | Path | None, head: Rig) -> tuple[bytes, DetectorSpec, Any]:
     """The network, how to use it, and how many scenes it has seen."""
     if path.exists() or base is None:
-        net, state = _network(path, DetectorNet())
+        net, state = _network(path, DetectorNet(), head)
         seen = state["seen"] + state.get("start_seen", 0)
         return export.detector_onnx(net), _DETECTOR_SPEC, seen
     known, scenes = _network_of(base, SCENES_SEEN)
@@ -164,12 +164,13 @@ def _network_of(base: str | Path, seen: str) -> tuple[ModelSet, Any]:
     return known, provenance[seen]
 
 
-def _network(path: Path, net: torch.nn.Module) -> tuple[Any, dict[str, Any]]:
+def _network(path: Path, net: torch.nn.Module, head: Rig) -> tuple[Any, dict[str, Any]]:
     state = checkpoint.load(path, "average", "seen")
     if state is None:
         raise ModelSetError(
             f"no training state {path}; run `python -m tddfa_ros.training train`, or name a set "
             "with --base to take its network"
         )
+    checkpoint.require_rig(state, rig_file.digest(head), path)
     checkpoint.restore(net, state["average"], path)
     return net.eval(), state

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from torch import multiprocessing
 
 from tddfa_ros.training import checkpoint, packed, together
+from tddfa_ros.training import rig as rig_file
 from tddfa_ros.training.curves import Curves
 from tddfa_ros.training.muon import Muon
 from tddfa_ros.training.recipe import Recipe
@@ -95,6 +96,11 @@ class Training(ABC):
         """Where the run's state is kept."""
         return self.folder / f"{self.name}.pt"
 
+    @cached_property
+    def rig_digest(self) -> str:
+        """Of the rig that pictures are drawn from."""
+        return rig_file.digest(rig_file.load(self.rig_path))
+
     def _resume(self) -> None:
         state = checkpoint.load(self.state_path, "net", "average", "optimizers", "seen", "elapsed")
         if state is None:
@@ -109,6 +115,7 @@ class Training(ABC):
                 + ("anew" if anew else "with given weights")
                 + ": go on likewise (--from), or choose another folder"
             )
+        checkpoint.require_rig(state, self.rig_digest, self.state_path)
         checkpoint.restore(self.net, state["net"], self.state_path)
         try:
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
@@ -137,6 +144,7 @@ class Training(ABC):
                 "seen": self.seen,
                 "start_seen": self.start_seen,
                 "elapsed": self.elapsed,
+                "rig": self.rig_digest,
             },
         )
 

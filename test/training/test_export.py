@@ -14,8 +14,10 @@ from tddfa_ros.core.errors import ModelSetError  # noqa: E402
 from tddfa_ros.core.model_set import ModelSet  # noqa: E402
 from tddfa_ros.core.onnx_session import OnnxSession, TensorSpec  # noqa: E402
 from tddfa_ros.training import checkpoint, decoding, embedded, evaluate, export, packed  # noqa: E402
+from tddfa_ros.training import rig as rig_file  # noqa: E402
 from tddfa_ros.training.camera_regressor import CameraRegressor  # noqa: E402
 from tddfa_ros.training.networks import DetectorNet, RegressorNet  # noqa: E402
+from tddfa_ros.training.together import TrainingError  # noqa: E402
 
 
 def shaken(net, seed):
@@ -163,6 +165,21 @@ def test_a_run_without_a_regressor_takes_that_of_another_set(
     before, after = map(model_set.read_description, (exported.path, again.path))
     assert after.provenance == before.provenance | {"detector_scenes_seen": 11}
     assert after.regressor == before.regressor
+
+
+@pytest.mark.parametrize("name", ["regressor", "detector"])
+def test_networks_are_exported_with_their_own_rig_alone(
+    exported, networks, rig, rig_path, tmp_path, name
+):
+    net = dict(zip(("regressor", "detector"), networks, strict=True))[name]
+    state = {"average": net.state_dict(), "seen": 7, "rig": rig_file.digest(rig)}
+    base = {"base": exported.path, "calibration_crops": 16}
+    checkpoint.save(tmp_path / f"{name}.pt", state)
+    embedded.write(tmp_path, rig_path, tmp_path / "out", **base)
+    other = replace(rig, mean=rig.mean * np.float32(1.01))
+    rig_file.save(other, tmp_path / "other.npz")
+    with pytest.raises(TrainingError, match=rf"{name}\.pt .* another rig"):
+        embedded.write(tmp_path, tmp_path / "other.npz", tmp_path / "out", **base)
 
 
 def test_missing_state_is_named(tmp_path, rig_path):

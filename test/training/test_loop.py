@@ -19,6 +19,7 @@ class LineTraining(Training):
     """Fits y = 3 x - 1."""
 
     name = "line"
+    rig_digest = "of no rig"
     columns = ("error",)
 
     def make_net(self):
@@ -172,6 +173,18 @@ def test_what_is_no_state_is_named_by_whatever_reads_it(rig_path, tmp_path, caps
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith(f"{path} is ")
         assert "no training state" in line
+
+
+def test_a_run_goes_on_with_its_own_rig_alone(tmp_path):
+    run = training(tmp_path, examples=320)
+    run.run()
+    path = run.state_path
+    state = checkpoint.load(path)
+    checkpoint.save(path, state | {"rig": "another"})
+    with pytest.raises(loop.TrainingError, match=r"line\.pt .* another rig"):
+        training(tmp_path, examples=640)
+    checkpoint.save(path, {name: value for name, value in state.items() if name != "rig"})
+    assert training(tmp_path, examples=640).seen == 320
 
 
 def test_average_of_a_constant_is_the_constant_and_lags_a_change():

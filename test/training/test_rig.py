@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -151,3 +153,13 @@ def test_asymmetric_mesh_is_refused():
 def test_missing_head_file_is_named(tmp_path):
     with pytest.raises(ModelSetError, match=r"none\.npz"):
         makehuman.load(tmp_path / "none.npz")
+
+
+def test_digest_is_of_what_a_rig_holds_however_it_is_packed(rig, rig_path, tmp_path):
+    with np.load(rig_path) as data:
+        np.savez(tmp_path / "unpacked.npz", **data)
+    known = rig_file.digest(rig)
+    assert rig_file.digest(rig_file.load(tmp_path / "unpacked.npz")) == known
+    moved = rig.mean.copy()
+    moved[7, 1] += 1e-4
+    assert rig_file.digest(dataclasses.replace(rig, mean=moved)) != known
