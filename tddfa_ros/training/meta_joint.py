@@ -29,7 +29,7 @@ def look_ahead(
     net, optimizer : changed in place to the outcome that is kept
     losses : candidates, such as fast WPDC and VDC
     batches : one step each
-    test : the error that decides, on `test_batch`
+    test : the error that decides, on `test_batch`, of the network as it will be used (``eval()``)
 
     Returns
     -------
@@ -44,9 +44,12 @@ def look_ahead(
             optimizer.zero_grad(set_to_none=True)
             loss(net, batch).backward()
             optimizer.step()
+        state = (copy.deepcopy(net.state_dict()), copy.deepcopy(optimizer.state_dict()))
+        training = net.training
+        net.eval()
         with torch.no_grad():
             error = float(test(net, test_batch))
-        state = (copy.deepcopy(net.state_dict()), copy.deepcopy(optimizer.state_dict()))
+        net.train(training)
         outcomes.append((error, state))
     best = min(range(len(losses)), key=lambda k: outcomes[k][0])
     net.load_state_dict(outcomes[best][1][0])

@@ -97,6 +97,27 @@ def test_meta_joint_keeps_the_loss_whose_steps_end_best():
     assert float(state) == pytest.approx(float(expected))
 
 
+def test_meta_joint_decides_by_the_network_as_it_is_used_and_keeps_no_trace_of_that():
+    """The statistics of a normalisation are those of the batches learned from."""
+    modes = []
+
+    def loss(net, batch):
+        return (net(batch) ** 2).mean()
+
+    def test_error(net, batch):
+        modes.append(net.training)
+        return loss(net, batch)
+
+    net = torch.nn.Sequential(torch.nn.BatchNorm1d(1, momentum=1.0), torch.nn.Linear(1, 1))
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    seen, other = torch.tensor([[1.0], [3.0]]), torch.tensor([[100.0], [104.0]])
+    meta_joint.look_ahead(net, optimizer, (loss, loss), [seen], test_error, other)
+    assert modes == [False, False]
+    assert net.training and net[0].training
+    assert float(net[0].running_mean) == pytest.approx(2)
+    assert int(net[0].num_batches_tracked) == 1
+
+
 POINTS = torch.tensor([[40.0, 50, 10], [80, 50, -5], [60, 60, 30], [45, 85, 12], [75, 85, 8]])
 CENTRE = torch.tensor([59.5, 59.5])
 
