@@ -1,8 +1,8 @@
 """``python -m tddfa_ros.training.ablation``: the same short training with other losses and regimes.
 
-Every run but the second starts from the same weights, and all see the same crops in the same order;
-what differs is the loss, the regime or the optimiser. The rows are the ablation table of the model
-card.
+Every run but the second starts from the same weights, and all see the same crops in the same order,
+but that of meta-joint optimisation, which learns from ten batches and decides by the eleventh; what
+differs is the loss, the regime or the optimiser. The rows are the ablation table of the model card.
 """
 
 from __future__ import annotations

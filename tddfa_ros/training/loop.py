@@ -301,7 +301,10 @@ def _work(kind: type[Training], rig_path: str, seed: int, recipe: Recipe, out: A
 
 
 def optimizers_of(net: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """AdamW for vectors, heads and what sees the pixels, Muon for the convolutions behind it."""
+    """AdamW for vectors, linear layers and what sees the pixels, Muon for all other convolutions.
+
+    Those of the detector's outputs are among these, the 1x1 ones too.
+    """
     learning = [weight for weight in net.parameters() if weight.requires_grad]
     weights = [weight for weight in learning if weight.ndim == 4 and weight.shape[1] > 3]
     taken = {id(weight) for weight in weights}
