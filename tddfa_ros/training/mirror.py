@@ -32,18 +32,19 @@ class Mirror(nn.Module):
         self.register_buffer("expressions", _expression_order(rig, expressions))
         axes = torch.tensor(_IN_MIRROR)
         self.register_buffer("axes", axes)
-        self.register_buffer("axes_pair", axes[:, None] * axes)
         # Pixels are counted from the middle of the first: it becomes the middle of the last.
         self.register_buffer("shift", torch.tensor([CROP - 1.0, 0, 0]))
 
     def forward(
         self, batch: dict[str, torch.Tensor], rows: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """The batch, arrays as in :class:`crops.Batch`, with `rows` (b,) bool of it mirrored."""
+        """The batch with `rows` (b,) bool of it mirrored.
+
+        Of its arrays, named as in :class:`crops.Batch`, crops, points, shape and expression change.
+        """
         seen = {
             "crops": batch["crops"].flip(2),
             "points": batch["points"][:, self.points] * self.axes + self.shift,
-            "rotation": batch["rotation"] * self.axes_pair,
             "shape": batch["shape"] * self.signs,
             "expression": batch["expression"][:, self.expressions],
         }

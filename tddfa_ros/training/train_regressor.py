@@ -31,7 +31,9 @@ STAGE_WEIGHTS = (0.3, *[0.5] * LOOKS, 0.5, 1.0)
 STABILITY_WEIGHT, CLIP_SHARE = 1.5, 0.125
 """Of the stability loss, and of the crops that become clips of two images for it."""
 _SHOWN = ("jaw_open", "blink_left")
-_VALIDATED = ("crops", "points", "rotation", "shape", "expression", "is_face")
+_LEARNED = ("crops", "points", "shape", "expression", "is_face")
+"""Arrays of :class:`crops.Batch` that the losses read, and that are true of moved crops, too."""
+_VALIDATED = (*_LEARNED, "rotation")
 
 
 class RegressorTraining(Training):
@@ -71,7 +73,8 @@ class RegressorTraining(Training):
         rig = rig_file.load(rig_path)
         source = CropSource(rig, EXPRESSIONS, seed=seed, pool=recipe.pool, plain=recipe.plain)
         while True:
-            yield arrays_of(source.batch(32))
+            batch = source.batch(32)
+            yield {name: getattr(batch, name) for name in _LEARNED}
 
     def losses(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """Total, landmark error in percent, closure, expression, face and stability loss."""

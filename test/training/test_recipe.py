@@ -78,6 +78,19 @@ def test_a_few_seconds_train_export_and_resume(rig_path, tmp_path):
 
 
 @pytest.mark.timeout(300)
+def test_all_of_a_kept_crop_is_learned_from(rig_path, tmp_path):
+    """What no loss reads takes memory, and would be wrong of the crops as they are moved."""
+    recipe = Recipe(examples=8, workers=0, pool=70, held_out=8, batch=8, replay=64)
+    run = train_regressor.RegressorTraining(rig_path, tmp_path, recipe)
+    made = next(run.produce(str(rig_path), 3, recipe))
+    batch = {name: torch.from_numpy(value) for name, value in made.items()}
+    assert torch.isfinite(run.losses(batch)[0])
+    for name in batch:
+        with pytest.raises(KeyError, match=name):
+            run.losses({other: value for other, value in batch.items() if other != name})
+
+
+@pytest.mark.timeout(300)
 def test_what_reads_the_maps_learns_while_the_body_stays(rig_path, open_regressor, tmp_path):
     begun = {name: value.clone() for name, value in open_regressor().state_dict().items()}
     weights = tmp_path / embedded.WEIGHTS_FILE
