@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tddfa_ros.core import model_set
-from tddfa_ros.core.errors import TddfaError
+from tddfa_ros.core.errors import MediaError, TddfaError
 from tddfa_ros.training import (
     checkpoint,
     detector_weights,
@@ -143,6 +143,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     check.add_argument("--set", type=Path, default=_SET)
     check.add_argument("--synthetic", type=int, default=1000, help="held-out people")
     check.add_argument("--photos", type=Path, help="folder of .jpg with .mat (pt3d_68) beside")
+    check.add_argument("--video", type=Path, help="of one face, whose --boxes are known")
+    check.add_argument(
+        "--boxes", type=Path, metavar="NPZ", help=f"{evaluate.BOXES} (frames, 4) of the --video"
+    )
+    check.add_argument("--without-faces", type=Path, metavar="FOLDER", help="pictures of no face")
 
     options = parser.parse_args(argv)
     try:
@@ -243,8 +248,12 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    # What is wrong with the photos is told before the work.
+    if (options.video is None) != (options.boxes is None):
+        raise MediaError("--video and --boxes: the one is nothing without the other")
+    # What is wrong with files is told before the work.
     annotated = evaluate.annotated(options.photos) if options.photos else []
+    filmed = evaluate.filmed(options.video, options.boxes) if options.video else None
+    faceless = evaluate.read_frames(options.without_faces) if options.without_faces else []
     loaded = model_set.load(options.set)
     stream, still = (evaluate.Fitter(loaded, still=still) for still in (False, True))
     single = evaluate.Fitter(loaded, mirrored=False)
@@ -258,6 +267,11 @@ def _evaluate(options: argparse.Namespace) -> None:
     }
     if annotated:
         figures["photos_as_stills"] = evaluate.photos(still, annotated)
+    if filmed:
+        figures["video"] = evaluate.video(stream, *filmed)
+        figures["video_without_mirror"] = evaluate.video(single, *filmed)
+    if faceless:
+        figures["false_faces"] = evaluate.false_faces(stream, faceless)
     sys.stdout.write(json.dumps(_known(figures), indent=1, allow_nan=False) + "\n")
 
 

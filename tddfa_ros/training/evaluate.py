@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,12 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tddfa_ros.core.array_file import read_bounded, read_npz
 from tddfa_ros.core.crop import roi_from_box, roi_from_landmarks
 from tddfa_ros.core.detect import Detector
 from tddfa_ros.core.errors import MediaError, UnsafeFileError
 from tddfa_ros.core.expression import eye_mouth_openness
+from tddfa_ros.core.media import open_media
 from tddfa_ros.core.model_set import ModelSet
 from tddfa_ros.core.morphable import MorphableModel
 from tddfa_ros.core.regress import Regressor
@@ -29,6 +30,9 @@ from tddfa_ros.training.recipe import EVALUATION_SEED
 from tddfa_ros.training.rig import Rig
 from tddfa_ros.training.together import TrainingError
 
+BOXES = "boxes_xyxy"
+"""Of a video, in an .npz."""
+_MOST_BYTES = 64 * 1024 * 1024
 OPENINGS = ("left_eye", "right_eye", "mouth")
 """Order of :func:`tddfa_ros.core.expression.eye_mouth_openness`."""
 
@@ -155,6 +159,42 @@ def photos(fitter: Fitter, items: Iterable[tuple[np.ndarray, np.ndarray]]) -> di
     return result
 
 
+def read_frames(path: Path) -> list[np.ndarray]:
+    """All images of a video or a folder, BGR.
+
+    Raises
+    ------
+    MediaError, ImageError
+        There are none, or not readable.
+    """
+    with open_media(path) as media:
+        return [frame.image_bgr for frame in media]
+
+
+def filmed(path: Path, boxes: Path) -> tuple[list[np.ndarray], np.ndarray]:
+    """Frames of a video, and where its one face is in each (frames, 4), told by an .npz.
+
+    Raises
+    ------
+    MediaError
+        One of them is not readable, or they do not belong together.
+    """
+    frames = read_frames(path)
+    try:
+        known = read_npz(read_bounded(boxes, _MOST_BYTES), str(boxes), _MOST_BYTES).get(BOXES)
+    except (OSError, UnsafeFileError) as error:
+        raise MediaError(f"cannot read the boxes of a video: {error}") from error
+    if (
+        known is None
+        or known.shape != (len(frames), 4)
+        or not (np.isfinite(known).all() and (known[:, 2:] > known[:, :2]).all())
+    ):
+        raise MediaError(f"{boxes}: without a box in each of {len(frames)} rows ({BOXES})")
+    if len(frames) < 3:
+        raise MediaError(f"{path}: {len(frames)} frames; how steady fits are is told by 3 at least")
+    return frames, known
+
+
 def false_faces(fitter: Fitter, pictures: Iterable[np.ndarray]) -> list[int]:
     """Faces found in each of several pictures that show none."""
     return [len(fitter.detector.detect(picture)) for picture in pictures]
@@ -174,7 +214,7 @@ def video(fitter: Fitter, frames: Iterable[np.ndarray], boxes: np.ndarray) -> di
     """
     found, track = [], []
     landmarks = None
-    for image, box in zip(frames, boxes, strict=False):
+    for image, box in zip(frames, boxes, strict=True):
         detections = fitter.detector.detect(image).boxes_xyxy
         best = max((box_iou(d, box) for d in detections), default=0.0)
         found.append(best >= 0.5)
@@ -283,18 +323,3 @@ def angle_between_deg(first: np.ndarray, second: np.ndarray) -> float:
     """Angle of the turn from one rotation (3, 3) to another."""
     cosine = (np.trace(first.T @ second) - 1) / 2
     return float(np.rad2deg(np.arccos(np.clip(cosine, -1, 1))))
-
-
-def read_frames(path: str | Path) -> list[np.ndarray]:
-    """All frames of a video, BGR."""
-    capture, frames = cv2.VideoCapture(str(path)), []
-    while True:
-        good, frame = capture.read()
-        if not good:
-            return frames
-        frames.append(frame)
-
-
-def with_thresholds(model_set: ModelSet, score: float) -> ModelSet:
-    """The same set with another threshold of its detector."""
-    return replace(model_set, detector=replace(model_set.detector, score_threshold=score))

@@ -1,5 +1,6 @@
 """What evaluate says of fits whose errors are known."""
 
+import json
 from dataclasses import replace
 
 import cv2
@@ -9,7 +10,7 @@ import scipy.io
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
-from tddfa_ros.core.types import MorphableParams  # noqa: E402
+from tddfa_ros.core.types import Detections, MorphableParams  # noqa: E402
 from tddfa_ros.training import decoding, evaluate  # noqa: E402
 from tddfa_ros.training.__main__ import main  # noqa: E402
 
@@ -122,6 +123,115 @@ def test_what_is_wrong_with_annotated_photos_is_told_before_the_work(tmp_path, p
     assert "a.mat: not a little-endian MATLAB 5 file" in told()
     (tmp_path / "a.jpg").unlink()
     assert "a.jpg: no such photo" in told()
+
+
+SQUARE = np.stack([np.linspace(0, 1, 68), np.resize([0.0, 1.0], 68)], axis=1)
+"""68 points whose bounds are a square of side 1."""
+
+
+class Finder:
+    """A fitter that finds the boxes told for each image, and fits as it is told.
+
+    From landmarks it answers them moved by `away`, from a box the square in it, moved more with
+    fewer passes.
+    """
+
+    def __init__(self, boxes, away=0.0):
+        self.detector, self._boxes, self._away = self, iter(boxes), away
+
+    def detect(self, image):
+        found = np.array(next(self._boxes), np.float32).reshape(-1, 4)
+        return Detections(found, np.ones(len(found), np.float32))
+
+    def from_landmarks(self, image, landmarks):
+        return None, landmarks[:, :2] + [self._away, 0]
+
+    def from_box(self, image, box, passes):
+        return None, SQUARE * (box[2:] - box[:2]) + box[:2] + [0, 6 - 2 * passes]
+
+
+def test_photos_are_measured_from_the_truth_and_from_the_best_box_found():
+    truth = SQUARE * 100 + 50
+    nowhere, near = [300, 300, 400, 400], [50, 50, 150, 150]
+    fitter = Finder([[nowhere, near], [nowhere], []], away=10.0)
+    figures = evaluate.photos(fitter, [(None, truth)] * 3)
+    assert figures["true_roi"] == pytest.approx([10.0] * 3)
+    for name, error in (("box", 6.0), ("one_pass", 4.0), ("two_passes", 2.0)):
+        assert figures[name] == pytest.approx([error, np.nan, np.nan], nan_ok=True)
+
+
+def test_a_video_tells_frames_with_the_face_and_jitter_from_the_landmarks_before():
+    box = np.array([50.0, 50, 150, 150])
+    half = [100, 50, 150, 150]
+    found = [[box], [], [box + 300, half], [box - 20]]
+    figures = evaluate.video(Finder(found), [None] * 4, np.tile(box, (4, 1)))
+    assert figures == {"found": 0.5, "jitter": 0}
+
+    class Trembling(Finder):
+        def from_landmarks(self, image, landmarks):
+            self._away = -self._away
+            return super().from_landmarks(image, landmarks)
+
+    figures = evaluate.video(Trembling([[]] * 4, away=1.0), [None] * 4, np.tile(box, (4, 1)))
+    assert figures == {"found": 0, "jitter": pytest.approx(2)}
+    with pytest.raises(ValueError, match="shorter"):
+        evaluate.video(Finder(found), [None] * 4, box[None])
+
+
+def test_false_faces_are_counted_by_picture():
+    box = [0, 0, 9, 9]
+    assert evaluate.false_faces(Finder([[], [box], [box, box]]), [None] * 3) == [0, 1, 2]
+
+
+@pytest.fixture
+def grey_video(tmp_path):
+    path = tmp_path / "grey.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (64, 48))
+    for level in (60, 90, 120, 150):
+        writer.write(np.full((48, 64, 3), level, np.uint8))
+    writer.release()
+    return path
+
+
+def test_the_command_measures_a_video_and_pictures_without_faces(
+    repository, tmp_path, grey_video, capsys
+):
+    np.savez(tmp_path / "boxes.npz", boxes_xyxy=np.tile(np.float32([20, 10, 40, 34]), (4, 1)))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for name in "ab":
+        cv2.imwrite(str(empty / f"{name}.png"), np.full((48, 64, 3), 80, np.uint8))
+    command = ["evaluate", "--set", str(repository / "models" / "embedded"), "--synthetic", "2"]
+    command += ["--video", str(grey_video), "--boxes", str(tmp_path / "boxes.npz")]
+    assert main([*command, "--without-faces", str(empty)]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["false_faces"] == [0, 0]
+    for name in ("video", "video_without_mirror"):
+        assert figures[name]["found"] == 0
+        assert figures[name]["jitter"] > 0
+
+
+@pytest.mark.parametrize(
+    ("boxes", "told"),
+    [
+        ({"boxes_xyxy": np.ones((3, 4))}, "in each of 4 rows"),
+        ({"boxes_xyxy": np.ones((4, 4))}, "without a box"),
+        ({"boxes_xyxy": np.full((4, 4), np.nan)}, "without a box"),
+        ({"other": np.ones((4, 4))}, "boxes_xyxy"),
+        (None, "cannot read the boxes"),
+    ],
+)
+def test_boxes_that_are_not_those_of_the_video_are_told_before_the_work(
+    tmp_path, grey_video, capsys, boxes, told
+):
+    path = tmp_path / "boxes.npz"
+    if boxes:
+        np.savez(path, **boxes)
+    command = ["evaluate", "--set", str(tmp_path / "none"), "--video", str(grey_video)]
+    assert main([*command, "--boxes", str(path)]) == 1
+    assert told in capsys.readouterr().err
+    assert main(command) == 1
+    assert "--video and --boxes" in capsys.readouterr().err
 
 
 def test_nme_and_jitter_by_hand():
