@@ -52,12 +52,16 @@ cdef extern from "raster.h" namespace "tddfa" nogil:
         const float *, float, uint8_t *) noexcept
     void c_sample "tddfa::sample_bilinear"(
         const uint8_t *, int32_t, int32_t, int32_t, const float *, int64_t, float *) noexcept
+    cdef struct View:
+        const Pixel *pixels
+        const int16_t *faces
+        int32_t height, width
+        float tolerance
     void c_seen "tddfa::seen_vertices"(
-        const Pixel *, const int16_t *, int32_t, int32_t, const float *, const float *, int32_t,
-        float, float *) noexcept
+        const View &, const float *, const float *, int32_t, float *) noexcept
     void c_bake "tddfa::bake_texture"(
         const Pixel *, const int16_t *, int32_t, int32_t, const int32_t *, const float *,
-        const float *, float, const uint8_t *, int32_t, int32_t, uint8_t *, float *) noexcept
+        const float *, float, const View &, const uint8_t *, uint8_t *, float *) noexcept
     void c_interpolate_float "tddfa::interpolate_float"(
         const Pixel *, const int16_t *, int32_t, Window, int16_t, const int32_t *, const float *,
         int32_t, const float *, const float *, float *) noexcept
@@ -243,6 +247,17 @@ def sample(const uint8_t[:, :, ::1] image, const float[:, ::1] points, float[:, 
             <int32_t> image.shape[2], &points[0, 0], points.shape[0], &out[0, 0])
 
 
+cdef inline View view_of(
+    const float[:, :, ::1] pixels, const int16_t[:, ::1] faces, float tolerance
+):
+    cdef View view
+    view.pixels = <const Pixel *> &pixels[0, 0, 0]
+    view.faces = &faces[0, 0]
+    view.height, view.width = <int32_t> pixels.shape[0], <int32_t> pixels.shape[1]
+    view.tolerance = tolerance
+    return view
+
+
 def seen(
     const float[:, :, ::1] pixels,
     const int16_t[:, ::1] faces,
@@ -251,11 +266,9 @@ def seen(
     float tolerance,
     float[::1] out,
 ):
+    cdef View view = view_of(pixels, faces, tolerance)
     with nogil:
-        c_seen(
-            <const Pixel *> &pixels[0, 0, 0], &faces[0, 0], <int32_t> pixels.shape[0],
-            <int32_t> pixels.shape[1], &vertices[0, 0], &normals[0, 0],
-            <int32_t> vertices.shape[0], tolerance, &out[0])
+        c_seen(view, &vertices[0, 0], &normals[0, 0], <int32_t> vertices.shape[0], &out[0])
 
 
 def bake(
@@ -263,18 +276,22 @@ def bake(
     const int16_t[:, ::1] faces,
     const int32_t[:, ::1] triangles,
     const float[:, ::1] vertices,
-    const float[::1] seen,
+    const float[::1] facing,
     float threshold,
+    const float[:, :, ::1] pixels,
+    const int16_t[:, ::1] pixel_faces,
+    float tolerance,
     const uint8_t[:, :, ::1] image,
     uint8_t[:, :, ::1] out,
     float[:, ::1] weight,
 ):
+    """Bake a texture from an image as large as `pixels`."""
+    cdef View view = view_of(pixels, pixel_faces, tolerance)
     with nogil:
         c_bake(
             <const Pixel *> &texels[0, 0, 0], &faces[0, 0], <int32_t> texels.shape[0],
-            <int32_t> texels.shape[1], &triangles[0, 0], &vertices[0, 0], &seen[0], threshold,
-            &image[0, 0, 0], <int32_t> image.shape[0], <int32_t> image.shape[1],
-            &out[0, 0, 0], &weight[0, 0])
+            <int32_t> texels.shape[1], &triangles[0, 0], &vertices[0, 0], &facing[0],
+            threshold, view, &image[0, 0, 0], &out[0, 0, 0], &weight[0, 0])
 
 
 def interpolate_float(

@@ -121,16 +121,25 @@ void blend_light(const Pixel* pixels, const int16_t* faces, int32_t width, Windo
 void sample_bilinear(const uint8_t* image, int32_t height, int32_t width, int32_t channels,
                      const float* points, int64_t count, float* out);
 
-// z of the normal of each vertex that the camera sees, 0 for the others.
-void seen_vertices(const Pixel* pixels, const int16_t* faces, int32_t height, int32_t width,
-                   const float* vertices, const float* normals, int32_t vertex_count, float tolerance, float* seen);
+// What the camera sees: a point counts as hidden that lies more than `tolerance` behind it.
+struct View {
+    const Pixel* pixels;
+    const int16_t* faces;
+    int32_t height, width;
+    float tolerance;
+};
 
-// Texture of a mesh whose texture coordinates were drawn to `texels`. out: BGRA, alpha 255 where
-// the interpolated `seen` exceeds `threshold`, else all 0; weight: that value, or 0.
+// z of the normal of each vertex that the camera sees, 0 for the others.
+void seen_vertices(const View& view, const float* vertices, const float* normals,
+                   int32_t vertex_count, float* seen);
+
+// Texture of a mesh whose texture coordinates were drawn to `texels`, from an image of the view's
+// size. facing: z of each vertex's normal; out: BGRA, alpha 255 where nothing hides the texel and
+// the interpolated `facing` exceeds `threshold`, else all 0; weight: that value, or 0.
 void bake_texture(const Pixel* texels, const int16_t* faces, int32_t texture_height, int32_t texture_width,
-                  const int32_t* triangles, const float* vertices, const float* seen,
-                  float threshold, const uint8_t* image, int32_t height, int32_t width,
-                  uint8_t* out, float* weight);
+                  const int32_t* triangles, const float* vertices, const float* facing,
+                  float threshold, const View& view, const uint8_t* image, uint8_t* out,
+                  float* weight);
 
 // ---- attributes.cpp
 

@@ -338,11 +338,13 @@ class VisibilityBuffer:
 
     def bake(
         self,
+        view: VisibilityBuffer,
         vertices: np.ndarray,
-        seen: np.ndarray,
+        normals: np.ndarray,
         image: np.ndarray,
         *,
         threshold: float = 0.0,
+        tolerance: float = 0.25,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Take the colour of each texel from an image; this buffer holds the unwrapped mesh.
 
@@ -351,26 +353,29 @@ class VisibilityBuffer:
 
         Parameters
         ----------
-        vertices : (n, 3) float32, the mesh in the image's space
-        seen : (n,) float32, as :meth:`seen_vertices` tells
+        view : what the image shows, of its size
+        vertices : (n, 3) float32, as drawn there
+        normals : (n, 3) float32, unit, outwards, of image space
         image : (rows, columns, 3) uint8, C-contiguous
-        threshold : a texel counts as seen where the interpolated `seen` exceeds it
+        threshold : a texel counts as seen where the interpolated z of the normals exceeds it and
+            nothing hides it
+        tolerance : pixels of depth by which a texel may lie behind what is visible there
 
         Returns
         -------
         texture : (height, width, 4) uint8, the image's channels and alpha, 255 where seen, else 0
-        weight : (height, width) float32, the interpolated `seen` there, else 0
+        weight : (height, width) float32, the interpolated z of the normals there, else 0
         """
         if self.face_count != 1:
             raise ValueError(f"{self.face_count} meshes drawn; a texture is baked from one")
         topology = self._topologies[0]
         vertices = topology.check_vertices(vertices)
-        seen = np.ascontiguousarray(seen, np.float32)
-        if seen.shape != (topology.vertex_count,):
-            raise ValueError(f"seen: expected ({topology.vertex_count},), got {seen.shape}")
+        normals = np.asarray(normals, np.float32)
+        if normals.shape != vertices.shape:
+            raise ValueError(f"normals: expected {vertices.shape}, got {normals.shape}")
         check_bytes(image)
-        if image.shape[2] != 3:
-            raise ValueError(f"image: expected 3 channels, got {image.shape[2]}")
+        if image.shape != (view.height, view.width, 3):
+            raise ValueError(f"image: expected {(view.height, view.width, 3)}, got {image.shape}")
         texture = np.empty((self.height, self.width, 4), np.uint8)
         weight = np.empty((self.height, self.width), np.float32)
         _cy.bake(
@@ -378,8 +383,11 @@ class VisibilityBuffer:
             self.face,
             topology.triangles,
             vertices,
-            seen,
+            normals[:, 2].copy(),
             threshold,
+            view._pixels,
+            view.face,
+            tolerance,
             image,
             texture,
             weight,

@@ -1,4 +1,4 @@
-// From the image onto the mesh: bilinear samples, and which vertices the camera saw.
+// From the image onto the mesh: bilinear samples, and what of it the camera saw.
 
 #include "raster.h"
 
@@ -29,6 +29,27 @@ inline void sample(const uint8_t* image, int32_t height, int32_t width, int32_t 
     }
 }
 
+// Whether a point lies in the image and, but for the tolerance, before what was drawn there.
+inline bool shown(const View& view, float x, float y, float z) {
+    const float right = static_cast<float>(view.width) - 0.5f;
+    const float bottom = static_cast<float>(view.height) - 0.5f;
+    if (!(x > -0.5f && y > -0.5f && x < right && y < bottom)) return false;
+    const int32_t x0 = x > 0.0f ? static_cast<int32_t>(x) : 0;
+    const int32_t y0 = y > 0.0f ? static_cast<int32_t>(y) : 0;
+    const int32_t x1 = x0 + 1 < view.width ? x0 + 1 : x0;
+    const int32_t y1 = y0 + 1 < view.height ? y0 + 1 : y0;
+    // Between four pixels of one surface, a point lies above the lowest of them; an empty pixel
+    // hides nothing.
+    const int64_t around[4] = {int64_t(y0) * view.width + x0, int64_t(y0) * view.width + x1,
+                               int64_t(y1) * view.width + x0, int64_t(y1) * view.width + x1};
+    for (const int64_t at : around) {
+        const float depth = view.faces[at] < 0 ? -std::numeric_limits<float>::infinity()
+                                               : view.pixels[at].depth;
+        if (z >= depth - view.tolerance) return true;
+    }
+    return false;
+}
+
 }  // namespace
 
 void sample_bilinear(const uint8_t* image, int32_t height, int32_t width, int32_t channels,
@@ -43,38 +64,21 @@ void sample_bilinear(const uint8_t* image, int32_t height, int32_t width, int32_
     }
 }
 
-void seen_vertices(const Pixel* pixels, const int16_t* faces, int32_t height, int32_t width,
-                   const float* vertices, const float* normals, int32_t vertex_count, float tolerance, float* seen) {
-    const float right = static_cast<float>(width) - 0.5f;
-    const float bottom = static_cast<float>(height) - 0.5f;
+void seen_vertices(const View& view, const float* vertices, const float* normals,
+                   int32_t vertex_count, float* seen) {
     for (int32_t v = 0; v < vertex_count; ++v) {
-        const float x = vertices[3 * int64_t(v)], y = vertices[3 * int64_t(v) + 1];
-        const float z = vertices[3 * int64_t(v) + 2];
+        const float* at = vertices + 3 * int64_t(v);
         const float facing = normals[3 * int64_t(v) + 2];
-        seen[v] = 0.0f;
-        if (!(facing > 0.0f && x > -0.5f && y > -0.5f && x < right && y < bottom)) continue;
-        const int32_t x0 = x > 0.0f ? static_cast<int32_t>(x) : 0;
-        const int32_t y0 = y > 0.0f ? static_cast<int32_t>(y) : 0;
-        const int32_t x1 = x0 + 1 < width ? x0 + 1 : x0;
-        const int32_t y1 = y0 + 1 < height ? y0 + 1 : y0;
-        // Between four pixels of one surface, a vertex lies above the lowest of them; an empty
-        // pixel hides nothing.
-        const int64_t around[4] = {int64_t(y0) * width + x0, int64_t(y0) * width + x1,
-                                   int64_t(y1) * width + x0, int64_t(y1) * width + x1};
-        float lowest = std::numeric_limits<float>::infinity();
-        for (const int64_t at : around) {
-            const float depth =
-                faces[at] < 0 ? -std::numeric_limits<float>::infinity() : pixels[at].depth;
-            lowest = depth < lowest ? depth : lowest;
-        }
-        if (z >= lowest - tolerance) seen[v] = facing;
+        seen[v] = facing > 0.0f && shown(view, at[0], at[1], at[2]) ? facing : 0.0f;
     }
 }
 
+// Each texel is decided by itself: corners of a coarse triangle may be hidden where its middle is
+// not, as those of an eye under the lids.
 void bake_texture(const Pixel* texels, const int16_t* faces, int32_t texture_height, int32_t texture_width,
-                  const int32_t* triangles, const float* vertices, const float* seen,
-                  float threshold, const uint8_t* image, int32_t height, int32_t width,
-                  uint8_t* out, float* weight) {
+                  const int32_t* triangles, const float* vertices, const float* facing,
+                  float threshold, const View& view, const uint8_t* image, uint8_t* out,
+                  float* weight) {
     const int64_t count = int64_t(texture_height) * texture_width;
     std::memset(out, 0, 4 * count);
     std::memset(weight, 0, sizeof(float) * count);
@@ -83,19 +87,22 @@ void bake_texture(const Pixel* texels, const int16_t* faces, int32_t texture_hei
         const Pixel t = texels[at];
         const int32_t* corner = triangles + 3 * int64_t(t.triangle);
         const float weight0 = 1.0f - t.weight1 - t.weight2;
-        const float facing = weight0 * seen[corner[0]] + t.weight1 * seen[corner[1]] +
-                             t.weight2 * seen[corner[2]];
-        if (!(facing > threshold)) continue;
+        const float cosine = weight0 * facing[corner[0]] + t.weight1 * facing[corner[1]] +
+                             t.weight2 * facing[corner[2]];
+        if (!(cosine > threshold)) continue;
         const float* a = vertices + 3 * int64_t(corner[0]);
         const float* b = vertices + 3 * int64_t(corner[1]);
         const float* c = vertices + 3 * int64_t(corner[2]);
+        const float x = weight0 * a[0] + t.weight1 * b[0] + t.weight2 * c[0];
+        const float y = weight0 * a[1] + t.weight1 * b[1] + t.weight2 * c[1];
+        const float z = weight0 * a[2] + t.weight1 * b[2] + t.weight2 * c[2];
+        if (!shown(view, x, y, z)) continue;
         uint8_t* texel = out + 4 * at;
         float colour[3];
-        sample<3>(image, height, width, 3, weight0 * a[0] + t.weight1 * b[0] + t.weight2 * c[0],
-                  weight0 * a[1] + t.weight1 * b[1] + t.weight2 * c[1], colour);
+        sample<3>(image, view.height, view.width, 3, x, y, colour);
         for (int32_t k = 0; k < 3; ++k) texel[k] = static_cast<uint8_t>(static_cast<int32_t>(colour[k] + 0.5f));
         texel[3] = 255;
-        weight[at] = facing;
+        weight[at] = cosine;
     }
 }
 

@@ -319,7 +319,11 @@ class RenderedFrame:
         weight : (size, size) float32, that cosine where seen, else 0
         """
         return self._renderer.texture_layout.unwrapped((size, size)).bake(
-            self.vertices[face], self.seen(face), self.image_bgr, threshold=least_facing
+            self._pass(),
+            self.drawn[face],
+            self._vertex_normals(face),
+            self.image_bgr,
+            threshold=least_facing,
         )
 
     def dense_points(self, face: int) -> np.ndarray:

@@ -86,8 +86,8 @@ void run(std::mt19937& random) {
     blend_light(buffer.data(), faces.data(), s.width, window, 0, s.triangles.data(), nullptr, tint,
                 1.0f, image.data());
     depth_byte(buffer.data(), faces.data(), s.width, window, 0, 1e30f, -1e30f, bytes.data());
-    seen_vertices(buffer.data(), faces.data(), s.height, s.width, s.vertices.data(), normals.data(), n, 0.25f,
-                  seen.data());
+    const View view{buffer.data(), faces.data(), s.height, s.width, 0.25f};
+    seen_vertices(view, s.vertices.data(), normals.data(), n, seen.data());
     for (int32_t channels = 1; channels <= 5; ++channels) {
         std::vector<float> attributes(n * channels, 1e38f), scale(channels, 2.0f), out(pixels * channels);
         std::vector<uint8_t> byte_out(pixels * channels);
@@ -104,7 +104,7 @@ void run(std::mt19937& random) {
     std::vector<uint8_t> texture(4 * pixels);
     std::vector<float> weight(pixels);
     bake_texture(buffer.data(), faces.data(), s.height, s.width, s.triangles.data(), s.vertices.data(),
-                 seen.data(), 0.0f, image.data(), s.height, s.width, texture.data(), weight.data());
+                 seen.data(), 0.0f, view, image.data(), texture.data(), weight.data());
     clear_window(buffer.data(), faces.data(), s.width, window);
     for (const int16_t face : faces) {
         if (face != -1) std::puts("drawn outside its window"), std::exit(1);

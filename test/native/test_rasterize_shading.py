@@ -189,24 +189,60 @@ def test_seen_vertices_by_casting_rays():
     assert not buffer.seen_vertices(slope, -normals).any()
 
 
+def test_each_texel_is_seen_or_hidden_by_itself():
+    """Two triangles, their corners under plates: what lies between the plates is seen."""
+    sheet = np.float32([[0, 0, 0], [39, 0, 0], [39, 39, 0], [0, 39, 0]])
+    topology = MeshTopology([[0, 2, 1], [0, 3, 2]], 4)
+    view, layout = VisibilityBuffer(40, 40), VisibilityBuffer(40, 40)
+    layout.draw(sheet, topology)
+    vertices = sheet + np.float32([0.25, 0.25, 0])
+    view.draw(vertices, topology)
+    for corner in [(-4, -4, 5), (29, -4, 5), (29, 29, 5), (-4, 29, 5)]:
+        view.draw(sheet * np.float32(14 / 39) + np.float32(corner), topology)
+    image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    normals = np.float32([[0.6, 0, 0.8], [0, 0, 1], [0.6, 0, 0.8], [0, 0, 1]])
+    assert not view.seen_vertices(vertices, normals).any()
+    texture, weight = layout.bake(view, vertices, normals, image, threshold=0.7)
+    seen = texture[..., 3] == 255
+    y, x = np.mgrid[:40, :40]
+    # Between a pixel that hides it and one that does not, a texel counts as seen.
+    beneath = ((x < 9) | (x >= 29)) & ((y < 9) | (y >= 29))
+    assert np.array_equal(seen, (layout.face == 0) & ~beneath)
+    colours = sample_bilinear(image, np.column_stack([x[seen], y[seen]]) + 0.25)
+    assert np.abs(texture[seen][:, :3] - colours).max() < 0.51
+    facing = layout.interpolate(0, normals)[..., 2]
+    assert np.allclose(weight, np.where(seen, facing, 0), atol=1e-6)
+    steep = layout.bake(view, vertices, normals, image, threshold=0.9)[1] > 0
+    assert np.array_equal(steep, seen & (facing > 0.9))
+    behind = vertices - np.float32([0, 0, 1])
+    inner = (slice(1, 39), slice(1, 39))  # beside it the pixels are empty
+    assert not layout.bake(view, behind, normals, image)[1][inner].any()
+    assert layout.bake(view, behind, normals, image, tolerance=1.5)[1][inner].any()
+    assert not layout.bake(view, vertices + np.float32(40), normals, image)[1].any()
+    assert not layout.bake(view, np.full_like(vertices, np.nan), normals, image)[1].any()
+
+
 def test_bake_needs_one_mesh_and_matching_arrays():
     topology = MeshTopology([[0, 1, 2]], 3)
     vertices = np.float32([[0, 0, 0], [9, 0, 0], [0, 9, 0]])
-    buffer = VisibilityBuffer(10, 10)
+    buffer, view = VisibilityBuffer(10, 10), VisibilityBuffer(12, 12)
     image = np.full((12, 12, 3), 50, np.uint8)
+    facing = np.float32([[0, 0, 1]] * 3)
     with pytest.raises(ValueError, match="0 meshes"):
-        buffer.bake(vertices, np.ones(3), image)
+        buffer.bake(view, vertices, facing, image)
     buffer.draw(vertices, topology)
-    texture, weight = buffer.bake(vertices, np.ones(3), image)
+    view.draw(vertices, topology)
+    texture, weight = buffer.bake(view, vertices, facing, image)
     assert np.array_equal(texture[..., 3] > 0, buffer.face == 0)
     assert (texture[buffer.face == 0] == (50, 50, 50, 255)).all()
     assert np.allclose(weight[buffer.face == 0], 1)
-    assert not buffer.bake(vertices, np.zeros(3), image)[0].any()
+    assert not buffer.bake(view, vertices, 0 * facing, image)[0].any()
     for bad in (
-        lambda: buffer.bake(vertices, np.ones(4), image),
-        lambda: buffer.bake(vertices[:2], np.ones(3), image),
-        lambda: buffer.bake(vertices, np.ones(3), np.ascontiguousarray(image[..., :2])),
-        lambda: buffer.bake(vertices, np.ones(3), image.astype(np.float32)),
+        lambda: buffer.bake(view, vertices, np.ones(3), image),
+        lambda: buffer.bake(view, vertices[:2], facing, image),
+        lambda: buffer.bake(view, vertices, facing, np.ascontiguousarray(image[..., :2])),
+        lambda: buffer.bake(view, vertices, facing, image.astype(np.float32)),
+        lambda: buffer.bake(buffer, vertices, facing, image),
         lambda: buffer.blend(0, np.ones(3), np.zeros((9, 9, 3), np.uint8)),
         lambda: buffer.blend(0, np.ones(3), np.zeros((10, 10, 3), np.uint8), alpha=1.5),
         lambda: buffer.blend(0, np.ones(3), np.zeros((10, 10, 3), np.uint8), tint=(2, 0, 0)),
