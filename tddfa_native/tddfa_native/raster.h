@@ -110,7 +110,8 @@ int32_t shown_vertices(const Pixel* pixels, const int16_t* faces, int32_t width,
                        int16_t face, const int32_t* triangles, int32_t vertex_count,
                        uint8_t* marks, int32_t* list);
 
-// image (height, width, 3) = image * (1 - alpha) + light * tint * alpha; null: light is 255.
+// image (height, width, 3) = image * (1 - alpha) + light * tint * alpha, the light clipped to
+// [0, 255]; null: light is 255.
 void blend_light(const Pixel* pixels, const int16_t* faces, int32_t width, Window window,
                  int16_t face, const int32_t* triangles, const float* light, const float* tint,
                  float alpha, uint8_t* image);

@@ -230,7 +230,7 @@ class VisibilityBuffer:
         Parameters
         ----------
         face : index that :meth:`draw` returned
-        light : (n,) float32, 0 to 255 at each vertex; None for a flat 255
+        light : (n,) float32 at each vertex, clipped to 0..255; None for a flat 255
         image : (height, width, 3) uint8, C-contiguous, changed where the face is visible
         alpha : 0 keeps the image, 1 covers it
         tint : colour of the light in the image's channels, each 0 to 1

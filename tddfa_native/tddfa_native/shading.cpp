@@ -250,6 +250,8 @@ void blend_light(const Pixel* pixels, const int16_t* faces, int32_t width, Windo
                 const int32_t* corner = triangles + 3 * int64_t(pixel.triangle);
                 value = (1.0f - pixel.weight1 - pixel.weight2) * light[corner[0]] +
                         pixel.weight1 * light[corner[1]] + pixel.weight2 * light[corner[2]];
+                value = value > 0.0f ? value : 0.0f;  // NaN too becomes 0
+                value = value < 255.0f ? value : 255.0f;
             }
             uint8_t* out = image + 3 * at;
             for (int32_t k = 0; k < 3; ++k) {

@@ -83,6 +83,9 @@ void run(std::mt19937& random) {
     const float tint[] = {1.0f, 0.5f, 0.0f};
     blend_light(buffer.data(), faces.data(), s.width, window, 0, s.triangles.data(), light.data(),
                 tint, 0.6f, image.data());
+    for (float& value : light) value = hostile(random, 300.0f);
+    blend_light(buffer.data(), faces.data(), s.width, window, 0, s.triangles.data(), light.data(),
+                tint, 1.0f, image.data());
     blend_light(buffer.data(), faces.data(), s.width, window, 0, s.triangles.data(), nullptr, tint,
                 1.0f, image.data());
     depth_byte(buffer.data(), faces.data(), s.width, window, 0, 1e30f, -1e30f, bytes.data());

@@ -142,6 +142,19 @@ def test_blend_is_the_formula(seed, alpha):
     assert (out[shown] == 255).all()
 
 
+@pytest.mark.parametrize(
+    ("given", "counts_as"),
+    [(256, None), (1e12, None), (-40, np.zeros(3)), (np.nan, np.zeros(3))],
+)
+def test_light_beyond_its_range_is_clipped(given, counts_as):
+    buffer = VisibilityBuffer(10, 10)
+    buffer.draw(np.float32([[0, 0, 0], [9, 0, 0], [0, 9, 0]]), MeshTopology([[0, 1, 2]], 3))
+    image, expected = np.full((2, 10, 10, 3), 80, np.uint8)
+    buffer.blend(0, np.full(3, given), image, alpha=0.6, tint=(1, 0.5, 0))
+    buffer.blend(0, counts_as, expected, alpha=0.6, tint=(1, 0.5, 0))
+    assert np.array_equal(image, expected)
+
+
 @given(seed=seeds)
 @quick
 def test_samples_are_bilinear(seed):
