@@ -13,6 +13,7 @@ from libcpp cimport bool as cbool
 
 
 cdef extern from "raster.h" namespace "tddfa" nogil:
+    const int kScratchMargin
     cdef struct Pixel:
         pass
     cdef struct Point:
@@ -71,6 +72,9 @@ cdef extern from "raster.h" namespace "tddfa" nogil:
     void c_depth "tddfa::depth_byte"(
         const Pixel *, const int16_t *, int32_t, Window, int16_t, float, float,
         uint8_t *) noexcept
+
+
+SCRATCH_MARGIN = kScratchMargin
 
 
 cdef inline Window window_of(tuple xyxy):

@@ -150,8 +150,9 @@ class VisibilityBuffer:
         if len(self._cells) < len(vertices):
             self._points = np.empty((len(vertices), 2), np.float32)
             self._cells = np.empty(len(vertices), np.uint32)
-        if len(self._scratch) < 3 * (len(topology.triangles) + 16):
-            self._scratch = np.empty(3 * (len(topology.triangles) + 16), np.int32)
+        needed = 3 * (len(topology.triangles) + _cy.SCRATCH_MARGIN)
+        if len(self._scratch) < needed:
+            self._scratch = np.empty(needed, np.int32)
         face = self.face_count
         extent = np.empty((2, 3), np.float32)
         window = _cy.prepare(vertices, self._points, self._cells, self.height, self.width, extent)

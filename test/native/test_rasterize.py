@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tddfa_native.rasterize import MeshTopology, VisibilityBuffer
 
-from tddfa_native import rasterize
+from tddfa_native import _rasterize_cy, rasterize
 
 GRID = 2**10
 """Sub-pixel steps a pixel; truth is computed in whole steps, so without rounding."""
@@ -285,6 +285,15 @@ def test_every_instruction_set_draws_the_same(seed):
     for other in drawn[1:]:
         for mine, reference in zip(other, drawn[0], strict=True):
             assert np.array_equal(mine, reference)
+
+
+def test_scratch_has_the_margin_that_the_kernels_want(monkeypatch, repository):
+    header = (repository / "tddfa_native" / "tddfa_native" / "raster.h").read_text()
+    assert f"kScratchMargin = {_rasterize_cy.SCRATCH_MARGIN};" in header
+    monkeypatch.setattr(_rasterize_cy, "SCRATCH_MARGIN", 100)
+    buffer = VisibilityBuffer(8, 8)
+    buffer.draw(square(1, 1, 5, 5, 0.0), SQUARE)
+    assert len(buffer._scratch) == 3 * (len(SQUARE.triangles) + 100)
 
 
 def test_clear_leaves_no_trace():
