@@ -247,8 +247,10 @@ void flush(const Target& target, const Drawable& mesh, Queue& q) {
             continue;
         }
         const float w1 = q.weight1[i], w2 = q.weight2[i];
-        const float za = z[3 * int64_t(a)], zb = z[3 * int64_t(b)], zc = z[3 * int64_t(c)];
-        put(target, int64_t(y) * target.width + x, t, w1, w2, za + w1 * (zb - za) + w2 * (zc - za));
+        // In double precision, as the difference of two large depths may exceed single precision.
+        const double za = z[3 * int64_t(a)], zb = z[3 * int64_t(b)], zc = z[3 * int64_t(c)];
+        put(target, int64_t(y) * target.width + x, t, w1, w2,
+            static_cast<float>(za + w1 * (zb - za) + w2 * (zc - za)));
     }
     q.count = 0;
 }

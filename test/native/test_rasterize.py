@@ -247,6 +247,19 @@ def test_a_corner_out_of_reach_removes_its_triangles_only(bad, axis):
     assert np.isfinite(buffer.depth[buffer.face == 0]).all()
 
 
+@pytest.mark.parametrize("side", [1.9, 7.9], ids=["small", "large"])
+@pytest.mark.parametrize("z", [3e38, -3e38])
+def test_depths_as_large_as_float32_holds_leave_no_hole(side, z):
+    vertices = square(0.6, 0.7, 0.6 + side, 0.7 + side, -z)
+    vertices[0, 2] = z
+    buffer = VisibilityBuffer(10, 10)
+    buffer.draw(vertices, SQUARE)
+    expected = np.zeros((10, 10), bool)
+    expected[1 : round(1 + side), 1 : round(1 + side)] = True
+    assert np.array_equal(buffer.face == 0, expected)
+    assert np.isfinite(buffer.depth[expected]).all()
+
+
 def test_nothing_is_drawn_of_what_has_no_area_or_is_off_the_image():
     buffer = VisibilityBuffer(10, 10)
     point, line = np.zeros((4, 3), np.float32), square(2, 3, 8, 3, 0.0)
