@@ -2,10 +2,11 @@
 # distutils: language = c++
 """Binding of the rasterizer: trusts its arguments, ``rasterize.py`` has checked them.
 
-The kernels are in ``visibility.cpp`` and ``attributes.cpp``, and how they work is said there. None
-of them holds the interpreter's lock while it computes. A pixel of the visibility buffer is 16
-bytes: depth (float32), triangle (int32), weights of the second and third corner (2 float32); here
-it comes as four floats. Index checks stay on: what is indexed here is the first element only.
+The kernels are in ``attributes.cpp``, ``candidates.cpp``, ``shading.cpp``, ``texture.cpp`` and
+``visibility.cpp``, and how they work is said there. None of them holds the interpreter's lock while
+it computes. A pixel of the visibility buffer is 16 bytes: depth (float32), triangle (int32),
+weights of the second and third corner (2 float32); here it comes as four floats. Index checks stay
+on: what is indexed here is the first element only.
 """
 
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t

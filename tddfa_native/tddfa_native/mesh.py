@@ -105,7 +105,8 @@ def vertex_normals(
 
     Returns
     -------
-    (n, 3) float32; zero where no triangle with an area touches the vertex, or the sum is not finite
+    (n, 3) float32; zero where the squared length of the sum of the triangles' cross products lies
+    outside 1e-30 to 1e30 or is not finite, as where no triangle with an area touches the vertex
     """
     vertices = topology.check_vertices(vertices)
     if out is None:

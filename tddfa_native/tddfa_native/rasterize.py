@@ -52,8 +52,8 @@ class VisibilityBuffer:
 
     Notes
     -----
-    Memory is taken row by row as faces come to lie there: a face in a picture of 48 megapixels
-    needs only the rows that it covers.
+    Of 18 bytes a pixel, 2 (`face`) are taken at once, the others row by row as faces come to lie
+    there: a face in a picture of 48 megapixels needs 96 MB and the rows that it covers.
     """
 
     def __init__(self, height: int, width: int) -> None:
