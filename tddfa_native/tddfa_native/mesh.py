@@ -75,12 +75,12 @@ class MeshTopology:
         for array in (self.triangles, self.columns, self.ring_offsets, self.rings):
             array.flags.writeable = False
 
-    def check_vertices(self, vertices: np.ndarray) -> np.ndarray:
+    def check_vertices(self, vertices: np.ndarray, name: str = "vertices") -> np.ndarray:
         """Return `vertices` as C-contiguous (n, 3) float32, or raise ValueError."""
         vertices = np.ascontiguousarray(vertices, np.float32)
         if vertices.shape != (self.vertex_count, 3):
             raise ValueError(
-                f"vertices: expected shape ({self.vertex_count}, 3), got {vertices.shape}"
+                f"{name}: expected shape ({self.vertex_count}, 3), got {vertices.shape}"
             )
         return vertices
 

@@ -237,13 +237,9 @@ class VisibilityBuffer:
         tint : colour of the light in the image's channels, each 0 to 1
         """
         topology = self._topologies[self._drawn(face)]
-        if image.shape != (self.height, self.width, 3) or image.dtype != np.uint8:
-            raise ValueError(
-                f"image: expected ({self.height}, {self.width}, 3) uint8, got {image.shape} "
-                f"{image.dtype}"
-            )
-        if not (image.flags.c_contiguous and image.flags.writeable):
-            raise ValueError("image: must be C-contiguous and writeable; pass a copy")
+        check_bytes(image, (self.height, self.width, 3))
+        if not image.flags.writeable:
+            raise ValueError("image: must be writeable; pass a copy")
         if light is not None:
             light = np.ascontiguousarray(light, np.float32)
             if light.shape != (topology.vertex_count,):
@@ -358,8 +354,7 @@ class VisibilityBuffer:
         vertices : (n, 3) float32, as drawn there
         normals : (n, 3) float32, unit, outwards, of image space
         image : (rows, columns, 3) uint8, C-contiguous
-        threshold : a texel counts as seen where the interpolated z of the normals exceeds it and
-            nothing hides it
+        threshold : a texel that nothing hides is seen where the z of its normal exceeds it
         tolerance : pixels of depth by which a texel may lie behind what is visible there
 
         Returns
@@ -371,12 +366,8 @@ class VisibilityBuffer:
             raise ValueError(f"{self.face_count} meshes drawn; a texture is baked from one")
         topology = self._topologies[0]
         vertices = topology.check_vertices(vertices)
-        normals = np.asarray(normals, np.float32)
-        if normals.shape != vertices.shape:
-            raise ValueError(f"normals: expected {vertices.shape}, got {normals.shape}")
-        check_bytes(image)
-        if image.shape != (view.height, view.width, 3):
-            raise ValueError(f"image: expected {(view.height, view.width, 3)}, got {image.shape}")
+        normals = topology.check_vertices(normals, "normals")
+        check_bytes(image, (view.height, view.width, 3))
         texture = np.empty((self.height, self.width, 4), np.uint8)
         weight = np.empty((self.height, self.width), np.float32)
         _cy.bake(

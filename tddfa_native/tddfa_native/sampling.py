@@ -28,9 +28,11 @@ def sample_bilinear(image: np.ndarray, points: np.ndarray) -> np.ndarray:
     return out
 
 
-def check_bytes(image: np.ndarray) -> None:
-    """Raise ValueError unless `image` is (h, w, k) uint8, not empty and C-contiguous."""
-    if image.ndim != 3 or not image.size or image.dtype != np.uint8:
-        raise ValueError(f"image: expected (h, w, k) uint8, got {image.shape} {image.dtype}")
+def check_bytes(image: np.ndarray, shape: tuple[int, int, int] | None = None) -> None:
+    """Raise ValueError unless `image` is (h, w, k) uint8 (of `shape`), not empty, C-contiguous."""
+    fits = image.ndim == 3 and image.size if shape is None else image.shape == shape
+    if not fits or image.dtype != np.uint8:
+        expected = "(h, w, k)" if shape is None else shape
+        raise ValueError(f"image: expected {expected} uint8, got {image.shape} {image.dtype}")
     if not image.flags.c_contiguous:
         raise ValueError("image: must be C-contiguous; pass np.ascontiguousarray(image)")
