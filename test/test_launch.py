@@ -92,6 +92,19 @@ def strings(tree):
     return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
 
 
+@pytest.mark.parametrize("name", ["params_file", "model_set", "overlay"])
+def test_an_argument_of_all_files_is_the_same_in_each(name):
+    """A launch file that another one includes shows no arguments, so each declares them."""
+    declared = [
+        ast.unparse(call)
+        for path in FILES
+        for call in calls(ast.parse(path.read_text()), "DeclareLaunchArgument")
+        if ast.unparse(call.args[0]) == repr(name)
+    ]
+    assert len(declared) == len(FILES)
+    assert len(set(declared)) == 1
+
+
 def test_rviz_shows_the_frame_of_the_images():
     """config/faces.rviz has a fixed frame of its own, in which images of another are not shown."""
     tree = ast.parse((REPOSITORY / "launch" / "video.launch.py").read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ from tddfa_ros.core.atomic_file import temporary_beside
 from tddfa_ros.core.errors import MediaError
 
 
-class NamedWhenDone:
+class NamedWhenDone(ABC):
     """A file or folder that lives under a temporary name until it is closed.
 
     Leaving its ``with`` block, by its end, an error or Ctrl-C, closes it properly and gives it its
@@ -41,8 +42,9 @@ class NamedWhenDone:
         """Close."""
         self.close()
 
+    @abstractmethod
     def _close_file(self) -> None:
-        raise NotImplementedError
+        """Write what is left to write, and close."""
 
     def _take_name(self) -> None:
         self._temporary.replace(self.path)

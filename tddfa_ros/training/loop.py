@@ -272,8 +272,8 @@ def _check_device(name: str) -> None:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
-    # A name that is none, a GPU that is not there, and a build of PyTorch without that kind.
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    # A name that is none or a GPU that is not there, and a build of PyTorch without that kind.
+    except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise TrainingError(f"no device {name!r} to train on: {reason}") from error
     if device.type not in ("cpu", "cuda"):

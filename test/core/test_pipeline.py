@@ -406,41 +406,40 @@ def test_parts_of_the_images_show_a_face_of_twenty_pixels(repository, astronaut,
     assert present == [ids] * 40
 
 
+class Watched(Networks):
+    """Remembers each search: the index of its frame, and how far it zoomed."""
+
+    def __init__(self, model_set, config):
+        super().__init__(model_set, config)
+        self.searches = []
+
+    def detect(self, image_bgr, frame_index, threshold, deepest_zoom):
+        self.searches.append((frame_index, deepest_zoom))
+        return super().detect(image_bgr, frame_index, threshold, deepest_zoom)
+
+
 def test_parts_are_searched_now_and_then_while_nobody_is_there(repository):
     embedded = model_sets.load(repository / "models" / "embedded")
-    zooms = []
-
-    class Counted(Networks):
-        def detect(self, image_bgr, frame_index, threshold, deepest_zoom):
-            zooms.append(deepest_zoom)
-            return super().detect(image_bgr, frame_index, threshold, deepest_zoom)
-
     config = PipelineConfig(small_faces=True, detection_interval_s=0.2)
-    pipeline = FacePipeline(embedded, config, Counted(embedded, config))
+    networks = Watched(embedded, config)
+    pipeline = FacePipeline(embedded, config, networks)
     for k in range(13):
         pipeline.process(np.full((480, 640, 3), 120, np.uint8), k * 50_000_000)
     pipeline.close()
-    assert zooms == [2 if k % 4 == 0 else 1 for k in range(13)]
+    assert [zoom for _, zoom in networks.searches] == [2 if k % 4 == 0 else 1 for k in range(13)]
 
 
 def test_a_small_face_is_followed_while_searches_follow_one_another(repository, astronaut):
     """By 3DDFA_V2's rule a region this small is searched anew; the face was lost meanwhile."""
     embedded = model_sets.load(repository / "models" / "embedded")
-    searched = []
-
-    class Counted(Networks):
-        def detect(self, image_bgr, frame_index, threshold, deepest_zoom):
-            searched.append(frame_index)
-            return super().detect(image_bgr, frame_index, threshold, deepest_zoom)
-
     for area, expected in ((1e8, [0, 1, 4, 7, 10]), (100.0, [0])):
         spec = replace(embedded.regressor, minimum_roi_area_px=area)
         models, config = replace(embedded, regressor=spec), PipelineConfig()
-        pipeline = FacePipeline(models, config, Counted(models, config))
-        searched.clear()
+        networks = Watched(models, config)
+        pipeline = FacePipeline(models, config, networks)
         for k in range(14):
             (face,) = pipeline.process(astronaut, k * FRAME_NS).faces
             assert (face.id, face.age_frames) == ("f00001", k)
         pipeline.close()
         # One that runs at the end may be dropped before it begins.
-        assert [index for index in searched if index < 13] == expected
+        assert [index for index, _ in networks.searches if index < 13] == expected
