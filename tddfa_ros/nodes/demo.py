@@ -1,8 +1,8 @@
 """Play media through the media source and the face node, and record what they publish.
 
 Leaves in the output folder annotated.mp4, faces.jsonl, summary.json, the bag bag/ (MCAP: images and
-/faces) and logs/, and prints frames, faces, rate, drops and latency. Without --input it plays a
-clip made from a photograph of an astronaut.
+/faces), face.glb (the last image's face with its texture) and logs/, and prints frames, faces,
+rate, drops and latency. Without --input it plays a clip made from a photograph of an astronaut.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import rclpy
+
+from tddfa_msgs.srv import ExportMesh
 from tddfa_ros.core import media
 from tddfa_ros.core.atomic_file import replaced_input, replacing
-from tddfa_ros.core.errors import MediaError, TddfaError
+from tddfa_ros.core.errors import ExportError, MediaError, TddfaError
 from tddfa_ros.core.interruption import Interruption
 from tddfa_ros.core.outputs import DEFAULT_OVERLAY
 from tddfa_ros.core.recording import VideoWriter
 from tddfa_ros.core.sample_media import CLIP_RATE_HZ, astronaut_clip
+from tddfa_ros.nodes.export import ask
 from tddfa_ros.nodes.recorder import Recorder, Recording
 from tddfa_ros.nodes.session import CompanyError, Session, find_model_set, say
 
@@ -36,7 +40,9 @@ QUIET_S = 1.5
 """After the last image, silence of this length means that nothing more will come."""
 
 FIRST_IMAGE_TIMEOUT_S = 30.0
+MESH_TIMEOUT_S = 5.0
 SUMMARY_NAME = "summary.json"
+MESH_NAME = "face.glb"
 LOGS_NAME = "logs"
 
 
@@ -103,7 +109,9 @@ def _refuse_own_files(source: str, recording: Recording, out: Path) -> None:
     if media.is_camera(source):
         return
     recorded = (file.path for file in (recording.video, recording.lines, recording.bag))
-    path = replaced_input((*recorded, out / SUMMARY_NAME, out / LOGS_NAME), [source])
+    path = replaced_input(
+        (*recorded, out / SUMMARY_NAME, out / MESH_NAME, out / LOGS_NAME), [source]
+    )
     if path is not None:
         raise MediaError(
             f"{path.resolve()}: this run would replace it, but it is or holds the input itself; "
@@ -121,6 +129,7 @@ def run(args: argparse.Namespace) -> int:
         "model_set": str(chosen),
         "frame_policy": args.frame_policy,
         "overlay": args.overlay,
+        "export_dir": str(args.out.resolve()),
     }
     media_parameters = {"input": source, "loop": False, "bag_topic": args.image_topic}
     with ExitStack() as stack:
@@ -139,6 +148,8 @@ def run(args: argparse.Namespace) -> int:
         _play(session, recording, stop, args.duration)
         if not stop.requested:
             _check_heard(session, recording)
+        if recording.statistics.processed_count:
+            _export_mesh(session, args.out / MESH_NAME)
     return 0
 
 
@@ -174,6 +185,22 @@ def _play(
                 return
         elif duration_s is not None and now_s - began_s > duration_s:
             return
+
+
+def _export_mesh(session: Session, path: Path) -> None:
+    """Have the face node write the face of the last image; an earlier run's mesh goes."""
+    path.unlink(missing_ok=True)
+    node = rclpy.create_node("mesh_export_client")
+    try:
+        namespace = session.listener.get_namespace().rstrip("/")
+        service = f"{namespace}/{session.face_node.name}/export_mesh"
+        request = ExportMesh.Request(format=path.suffix[1:], texture=True, file_name=path.name)
+        ask(node, service, request, MESH_TIMEOUT_S)
+        say(f"mesh     {path}")
+    except ExportError as error:
+        say(f"mesh     none: {error}")
+    finally:
+        node.destroy_node()
 
 
 def _check_heard(session: Session, recording: Recording) -> None:

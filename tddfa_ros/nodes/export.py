@@ -83,9 +83,7 @@ def run(args: argparse.Namespace) -> int:
         file_name=args.file,
     )
     with _node() as node:
-        answer = _ask(node, f"/{args.node.strip('/')}/export_mesh", request, args.timeout_s)
-    if not answer.success:
-        raise ExportError(answer.message)
+        answer = ask(node, f"/{args.node.strip('/')}/export_mesh", request, args.timeout_s)
     say(f"{answer.vertex_count} vertices, {answer.triangle_count} triangles -> {answer.path}")
     return 0
 
@@ -102,9 +100,16 @@ def _node() -> Iterator[Node]:
         rclpy.try_shutdown()
 
 
-def _ask(
+def ask(
     node: Node, service: str, request: ExportMesh.Request, timeout_s: float
 ) -> ExportMesh.Response:
+    """Have a mesh written by the service of that full name; `node` is in no executor.
+
+    Raises
+    ------
+    ExportError
+        The service is not there, does not answer, or refuses.
+    """
     client = node.create_client(ExportMesh, service)
     if not client.wait_for_service(timeout_s):
         others = [
@@ -121,4 +126,7 @@ def _ask(
         rclpy.spin_once(node, timeout_sec=0.1)
     if not future.done():
         raise ExportError(f"{service} did not answer within {timeout_s:g} s; see the node's log")
-    return future.result()
+    answer = future.result()
+    if not answer.success:
+        raise ExportError(answer.message)
+    return answer

@@ -12,12 +12,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import trimesh
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosbags.highlevel import AnyReader
 from sensor_msgs.msg import Image
 
 from tddfa_msgs.msg import FaceArray
 from tddfa_ros.__main__ import main
+from tddfa_ros.core import model_set
 from tddfa_ros.core.media import open_media
 from tddfa_ros.core.recording import VideoWriter
 from tddfa_ros.core.sample_media import astronaut_clip
@@ -112,6 +114,25 @@ def test_demo_without_input_records_the_astronaut(world, tddfa_v2_set, tmp_path)
         assert annotated.fps == 30.0
         shown_ns = [frame.stamp_ns for frame in annotated]
     assert shown_ns == [pytest.approx(line["stamp_ns"], abs=TICK_NS) for line in lines]
+
+    assert f"mesh     {out / 'face.glb'}" in demo.output
+    (mesh,) = trimesh.load(out / "face.glb", process=False).geometry.values()
+    assert len(mesh.vertices) == len(model_set.load(tddfa_v2_set).face_model.mean)
+    assert mesh.visual.material.baseColorTexture is not None
+
+
+def test_without_a_face_there_is_no_mesh_nor_that_of_an_earlier_run(world, repository, tmp_path):
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((240, 320, 3), 120, np.uint8))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "face.glb").write_bytes(b"of another face")
+    models = repository / "models" / "embedded"
+    demo = world.run(
+        *("-m", "tddfa_ros", "demo", "--model-set", str(models)),
+        *("--input", str(tmp_path / "grey.png"), "--out", str(tmp_path / "out")),
+    )
+    assert demo.wait(60) == 0, demo.output
+    assert "mesh     none: " in demo.output
+    assert not (tmp_path / "out" / "face.glb").exists()
 
 
 def test_ctrl_c_keeps_video_bag_and_lines(world, tddfa_v2_set, tmp_path, await_recorded):
