@@ -67,6 +67,9 @@ class RegressorSpec:
     roi_landmark_scale : side of the region around landmarks / the larger side of their bounds
     roi_whole_pixels : whether regions are of whole pixels; otherwise, as in 3DDFA_V2, what is cut
         out lies up to half a pixel from the region that the fit refers to
+    camera_from_edges : whether the network's camera measures from the region's edges, as resizing
+        does; otherwise, as in 3DDFA_V2, from the middle of its first pixel: faces then lie too far
+        to the lower right by half the difference of a pixel of the image and one of the crop
     still_passes : further fits, each from the landmarks before, of the faces of a still picture
     still_roi_spread : share by which further regions of a still's faces are smaller and larger, for
         the mean of their fits; 0 for none
@@ -83,6 +86,7 @@ class RegressorSpec:
     roi_box_shift_down: float = 0.14
     roi_landmark_scale: float = 2.0**0.5
     roi_whole_pixels: bool = False
+    camera_from_edges: bool = False
     still_passes: int = 0
     still_roi_spread: float = 0.0
     minimum_roi_area_px: float = 2020.0
@@ -291,6 +295,7 @@ def _regressor_spec(section: _Section) -> RegressorSpec:
             "roi_landmark_scale", float, 0.1, 10, known.roi_landmark_scale
         ),
         roi_whole_pixels=section.take("roi_whole_pixels", bool, known.roi_whole_pixels),
+        camera_from_edges=section.take("camera_from_edges", bool, known.camera_from_edges),
         still_passes=section.number("still_passes", int, 0, 10, known.still_passes),
         still_roi_spread=section.number("still_roi_spread", float, 0, 0.5, known.still_roi_spread),
         minimum_roi_area_px=section.number(

@@ -112,14 +112,16 @@ class Regressor:
         confidences: np.ndarray,
     ) -> None:
         spec = self._spec
+        # Pixels of the image, across and down, in one of the crop.
+        ratios = (rois[batch, 2:] - rois[batch, :2]) / spec.input_size
         if mirror is None:
-            vectors, *rest = self._run(len(batch), len(batch))
+            vectors, *rest = self._run(len(batch), ratios)
         else:
             count = len(batch)
             self._crops[count : 2 * count] = self._crops[:count, :, ::-1]
-            both, *rest = self._run(count, 2 * count)
-            ratio = (rois[batch, 2] - rois[batch, 0]) / spec.input_size
-            vectors = (both[:count] + mirror.undo(both[count:], spec.input_size, ratio)) / 2
+            both, *rest = self._run(count, np.concatenate([ratios, ratios]))
+            undone = mirror.undo(both[count:], spec.input_size, ratios[:, 0])
+            vectors = (both[:count] + undone) / 2
             rest = [(values[:count] + values[count:]) / 2 for values in rest]
         finite = np.isfinite(vectors).all(axis=1)
         for row, index in enumerate(batch):
@@ -130,6 +132,13 @@ class Regressor:
                 if rest:
                     confidences[index] = rest[0][row]
 
-    def _run(self, faces: int, crops: int) -> tuple[np.ndarray, ...]:
+    def _run(self, faces: int, ratios: np.ndarray) -> tuple[np.ndarray, ...]:
+        """What the network says of the first crops, one a row of `ratios`."""
         session = self._few if faces < THREADED_BATCH else self._many
-        return session.run({"crops": self._crops[:crops]}, rows=crops)
+        crops = len(ratios)
+        vectors, *rest = session.run({"crops": self._crops[:crops]}, rows=crops)
+        if self._spec.camera_from_edges:
+            # A camera of 3DDFA_V2 measures from the middle of the image's first pixel: it is half
+            # one of the image from the edge, so much less in pixels of the crop. y points up.
+            vectors[:, [3, 7]] += np.array([-0.5, 0.5], np.float32) / ratios
+        return vectors, *rest

@@ -23,9 +23,9 @@ from tddfa_ros.training.networks import (
     table_of,
 )
 
-_PIXEL_SHIFT = 1.25
-"""The camera of the model set counts pixels from 1 and a crop's pixel has its centre half a pixel
-inside; a quarter is left for regions about twice as large as the crop, the usual case."""
+_EDGE_TO_PIXEL = 0.5
+"""The camera of the model set measures from the crop's edges (``camera_from_edges``), of which the
+middle of its first pixel is half a pixel inside; its x counts from 1."""
 
 
 class CameraRegressor(nn.Module):
@@ -61,7 +61,7 @@ class CameraRegressor(nn.Module):
         place[9, 3], place[10, 7] = CROP / 2, -CROP / 2
         place[11:, 12:] = torch.eye(coefficients)
         offset = torch.zeros(12 + coefficients)
-        offset[3], offset[7] = CROP / 2 + _PIXEL_SHIFT, CROP / 2 - (_PIXEL_SHIFT - 1)
+        offset[3], offset[7] = CROP / 2 + 1 + _EDGE_TO_PIXEL, CROP / 2 - _EDGE_TO_PIXEL
         self.register_buffer("place", place)
         self.register_buffer("offset", offset)
 

@@ -43,6 +43,19 @@ _DETECTOR_SPEC = DetectorSpec(
     pre_nms=300,
     keep=100,
 )
+_REGRESSOR_SPEC = RegressorSpec(
+    input_size=CROP,
+    shape_count=MODEL_SHAPES,
+    expression_count=EXPRESSIONS,
+    roi_box_scale=BOX_SCALE,
+    roi_box_shift_down=BOX_SHIFT_DOWN,
+    roi_whole_pixels=True,
+    camera_from_edges=True,
+    still_passes=1,
+    still_roi_spread=0.1,
+    minimum_roi_area_px=400.0,
+    has_confidence=True,
+)
 _LICENCE = "CC0-1.0"
 _CROPS_SEEN = "regressor_crops_seen"
 
@@ -96,18 +109,7 @@ def write(
         detector=detector_spec,
         detector_onnx=detector,
         regressor_onnx=regressor.onnx,
-        regressor=RegressorSpec(
-            input_size=CROP,
-            shape_count=MODEL_SHAPES,
-            expression_count=EXPRESSIONS,
-            roi_box_scale=BOX_SCALE,
-            roi_box_shift_down=BOX_SHIFT_DOWN,
-            roi_whole_pixels=True,
-            still_passes=1,
-            still_roi_spread=0.1,
-            minimum_roi_area_px=400.0,
-            has_confidence=True,
-        ),
+        regressor=regressor.spec,
         provenance={
             "source": "MakeHuman head (CC0 1.0); networks trained on synthetic pictures of it only",
             "made_by": "python -m tddfa_ros.training",
@@ -121,6 +123,7 @@ def write(
 @dataclass(frozen=True)
 class _Regressor:
     onnx: bytes
+    spec: RegressorSpec
     weights: bytes
     crops_seen: Any
 
@@ -128,18 +131,19 @@ class _Regressor:
 def _regressor(
     path: Path, base: str | Path | None, head: Rig, calibration_crops: int
 ) -> _Regressor:
-    """The network, its weights before rounding, and how many crops it has seen."""
+    """The network, how to use it, its weights before rounding, how many crops it has seen."""
     if not path.exists() and base is not None:
         known, seen = _network_of(base, _CROPS_SEEN)
         weights = (known.path / WEIGHTS_FILE).read_bytes()
-        return _Regressor(known.regressor_path.read_bytes(), weights, seen)
+        return _Regressor(known.regressor_path.read_bytes(), known.regressor, weights, seen)
     net, state = _network(path, RegressorNet(head, EXPRESSIONS), head)
     crops = CropSource(head, EXPRESSIONS, seed=CALIBRATION_SEED, pool=calibration_crops)
     calibration = torch.from_numpy(crops.batch(calibration_crops).crops)
     equalise(net, calibration)
     quantise.calibrate(net, calibration)
     seen = state["seen"] + state.get("start_seen", 0)
-    return _Regressor(export.regressor_onnx(net), packed.pack(state["average"], seen), seen)
+    weights = packed.pack(state["average"], seen)
+    return _Regressor(export.regressor_onnx(net), _REGRESSOR_SPEC, weights, seen)
 
 
 def _detector(path: Path, base: str | Path | None, head: Rig) -> tuple[bytes, DetectorSpec, Any]:

@@ -1,10 +1,13 @@
 """From regions to parameters, in one batch."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from tddfa_ros.core.camera import image_camera
 from tddfa_ros.core.crop import crop_into, roi_from_box
 from tddfa_ros.core.errors import ImageError, ModelSetError
 from tddfa_ros.core.model_description import RegressorSpec
@@ -180,6 +183,68 @@ def test_a_batch_of_faces_is_as_each_alone(model_set, astronaut, release_folder)
     for fit, roi in zip(together, rois, strict=True):
         (alone,), _ = regressor.regress(astronaut, roi[None])
         np.testing.assert_allclose(fit.vector / std, alone.vector / std, atol=PARAMS_ATOL_STD)
+
+
+def spot_regressor_set(folder, face_model):
+    """Set whose camera looks at the middle of what is bright, measured from the crop's edges."""
+    count = 12 + 1 + 1
+    steps = np.arange(SIZE, dtype=np.float32) + 0.5
+    across, down = np.tile(steps, SIZE), np.repeat(steps, SIZE)
+    places = np.zeros((SIZE * SIZE, count), np.float32)
+    places[:, 3], places[:, 7] = across + 1, SIZE - down
+    constants = {
+        "places": places,
+        "blue": np.array(0),
+        "flat": np.array([-1, SIZE * SIZE]),
+        "pixels_axis": np.array([1]),
+    }
+    nodes = [
+        helper.make_node("Cast", ["crops"], ["colours"], to=TensorProto.FLOAT),
+        helper.make_node("Gather", ["colours", "blue"], ["light"], axis=3),
+        helper.make_node("Reshape", ["light", "flat"], ["pixels"]),
+        helper.make_node("ReduceSum", ["pixels", "pixels_axis"], ["sum"]),
+        helper.make_node("Div", ["pixels", "sum"], ["shares"]),
+        helper.make_node("MatMul", ["shares", "places"], ["params"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "spot",
+        [helper.make_tensor_value_info("crops", TensorProto.UINT8, ["n", SIZE, SIZE, 3])],
+        [helper.make_tensor_value_info("params", TensorProto.FLOAT, ["n", count])],
+        initializer=[numpy_helper.from_array(v, k) for k, v in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (folder / "regressor.onnx").write_bytes(model.SerializeToString())
+    spec = RegressorSpec(input_size=SIZE, shape_count=1, expression_count=1, camera_from_edges=True)
+    return ModelSet("spot", folder, "none", DetectorSpec(), spec, face_model=face_model)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("sides", [(7, 7), (16, 16), (40, 40), (90, 90), (48, 24)])
+def test_a_camera_from_the_edges_looks_at_what_the_region_shows(
+    tmp_path, dome_model, sides, mirrored
+):
+    """However many pixels of the image one of the crop has: to a few hundredths of the larger."""
+    at = np.array([71.3, 58.8])
+    y, x = np.mgrid[:120, :140]
+    ratio = np.array(sides) / SIZE
+    blur = 1.6 * np.maximum(ratio, 1)
+    light = np.exp(-(((x - at[0]) / blur[0]) ** 2 + ((y - at[1]) / blur[1]) ** 2) / 2)
+    image = np.repeat(np.uint8(np.round(255 * light))[..., None], 3, axis=2)
+    corner = np.round(at - np.array([0.55, 0.42]) * sides)
+    roi = np.float32([*corner, *(corner + sides)])
+    # With components that are their own mirror images.
+    basis = dome_model.mean[None]
+    face_model = dataclasses.replace(dome_model, shape_basis=basis, expression_basis=basis)
+    regressor = Regressor(spot_regressor_set(tmp_path, face_model), threads=1)
+    (fit,), _ = regressor.regress(image, roi[None], mirrored=mirrored)
+    seen = image_camera(fit)[:2, 3]
+    # A region that cuts off a part of the light sees its middle elsewhere.
+    left, top, right, bottom = roi.astype(int)
+    rows, columns = np.mgrid[top:bottom, left:right]
+    shares = image[top:bottom, left:right, 0] / image[top:bottom, left:right, 0].sum()
+    truth = [(columns * shares).sum(), (rows * shares).sum()]
+    np.testing.assert_allclose(seen, truth, atol=0.03 * np.maximum(ratio, 1).max())
 
 
 def test_it_sees_what_crop_gives(tmp_path):

@@ -77,8 +77,8 @@ def test_regressor_in_floating_point_computes_what_was_trained(networks, count, 
     params, confidence = session.run({"crops": crops})
     with torch.no_grad():
         fit = decoding.decode(networks[0](torch.from_numpy(crops)), 40, 16)
-    # From pixels of the crop, y down, to those of the camera, y up; see export._PIXEL_SHIFT.
-    place = np.stack([fit.centre[:, 0] + 1.25, 119.75 - fit.centre[:, 1], np.zeros(count)], axis=1)
+    # From pixels of the crop, y down, to where they lie from its edges, x from 1 and y up.
+    place = np.stack([fit.centre[:, 0] + 1.5, 119.5 - fit.centre[:, 1], np.zeros(count)], axis=1)
     linear = (fit.rotation * fit.scale[:, None, None]).numpy()
     camera = np.concatenate([linear, place[:, :, None]], axis=2).reshape(count, 12)
     wanted = np.concatenate([camera, fit.shape, fit.expression], axis=1)
