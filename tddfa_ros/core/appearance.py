@@ -24,8 +24,9 @@ SETTLING_FRAMES = 3
 # Names are exchanged only if the pictures then differ by less than this share, and less by so much.
 EXCHANGE_SHARE = 0.6
 EXCHANGE_GAIN = 0.05
-# A face that was lost and one that is new: so alike, they are the same.
-ALIKE = 0.06
+# A face that was lost and one that is new: so alike, they are the same; so unlike, they are not if
+# there is anything else to doubt it.
+ALIKE, UNLIKE = 0.06, 0.15
 _NEWEST_SHARE = 0.1
 
 

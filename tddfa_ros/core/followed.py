@@ -58,6 +58,7 @@ class Track:
     searches_without_face : searches in a row that did not find it
     found_again : whether a search has found it since the one that it began with
     begins : whether it begins in this very frame, or comes back
+    cut_off : of a lost face: the place where it was seen is not shown any more
     """
 
     id: str
@@ -73,6 +74,7 @@ class Track:
     searches_without_face: int = 0
     found_again: bool = False
     begins: bool = True
+    cut_off: bool = False
     course: deque[Motion] = field(default_factory=deque)
     expected: tuple[Motion, ...] = ()
 

@@ -50,6 +50,11 @@ class Motion:
             velocity = 0.75 * velocity + 0.25 * moved / seconds
         return Motion(stamp_ns, bounds_xyxy, velocity)
 
+    def scaled(self, scale_xy: np.ndarray) -> Motion:
+        """Return the motion in an image of another resolution."""
+        bounds = self.bounds_xyxy * np.tile(scale_xy, 2)
+        return Motion(self.stamp_ns, bounds, self.velocity_px_s * scale_xy)
+
 
 def reunion_cost(
     seen_xyxy: np.ndarray, was_xyxy: np.ndarray, motion: Motion, stamp_ns: int, reach: float = 1.0

@@ -8,6 +8,7 @@ import numpy as np
 
 from tddfa_ros.core.config import PipelineConfig
 from tddfa_ros.core.crop import roi_from_box, roi_from_landmarks
+from tddfa_ros.core.cut import shows_another
 from tddfa_ros.core.followed import Observation, Track
 from tddfa_ros.core.hold import ShapeHold
 from tddfa_ros.core.image import require_bgr_image
@@ -65,6 +66,7 @@ class FacePipeline:
         self._frame_index = 0
         self._searched_ns: int | None = None
         self._zoomed_ns: int | None = None
+        self._place: np.ndarray | None = None
         self._smoothed_hw = (0, 0)
         self._smoother: Smoother
         self.configure(config)
@@ -87,14 +89,15 @@ class FacePipeline:
         image_hw = (image.shape[0], image.shape[1])
         watch, tracker = Stopwatch(), self._tracker
         # Time that jumps or an image of another shape: begin anew. In another resolution faces go
-        # on, but what a search finds in an image before is void.
-        if not tracker.begin_frame(stamp_ns, image_hw):
+        # on, but what a search finds in an image before is void, as it is in another place.
+        goes_on, cut = tracker.begin_frame(stamp_ns, image_hw), self._shows_another_place(image)
+        if cut or not goes_on:
             self._forget_searches()
         now_ns = tracker.now_ns
         # Follow every known face from its landmarks in the image before, all in one batch.
         with watch("follow"):
             rois = [self._roi_from_landmarks(t.observation.landmarks) for t in tracker.active]
-            tracker.update(self._fit(image, rois), now_ns, image_hw)
+            tracker.update(self._fit(image, rois), now_ns, image_hw, cut=cut)
         # Search at once while nobody is followed; else take up what was searched in between.
         with watch("detect"):
             at_once = not tracker.active or self._config.detection_interval_s == 0
@@ -219,6 +222,7 @@ class FacePipeline:
         """Forget all faces, filters and running searches."""
         self._tracker.reset()
         self._forget_searches()
+        self._place = None
         self._smoother.reset()
 
     def close(self) -> None:
@@ -295,6 +299,12 @@ class FacePipeline:
         landmarks = self.model.landmarks(params)
         look = self._networks.look(image, self._frame_index, bounds_of(landmarks))
         return Observation(params, landmarks, confidence, look)
+
+    def _shows_another_place(self, image: np.ndarray) -> bool:
+        """Whether the stream has been cut between the image before and this one."""
+        whole = np.array([0, 0, image.shape[1], image.shape[0]])
+        before, self._place = self._place, self._networks.look(image, self._frame_index, whole)
+        return shows_another(before, self._place)
 
     def _followed(self) -> dict[Track, Motion]:
         return {track: track.motion for track in self._tracker.active}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tddfa_ros.core.appearance import ALIKE, Appearances
+from tddfa_ros.core.appearance import ALIKE, UNLIKE, Appearances
 from tddfa_ros.core.followed import Track
 from tddfa_ros.core.motion import Motion, reunion_cost
 
@@ -60,6 +60,9 @@ def reunited(
         for column, (track, motions) in enumerate(awaited):
             unlike = appearances.unlikeness(track.id, look)
             reach = ALIKE_REACH if unlike is not None and unlike < ALIKE else 1.0
+            # In another place only looks can tell.
+            if track.cut_off and (unlike is None or unlike > UNLIKE):
+                continue
             if unlike is not None and unlike > most:
                 continue
             costs[row, column] = LOOK_SIZES * (unlike or 0.0) + min(

@@ -15,8 +15,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from tddfa_ros.core.appearance import Appearances
+from tddfa_ros.core.appearance import UNLIKE, Appearances
 from tddfa_ros.core.config import PipelineConfig
+from tddfa_ros.core.cut import shows_another
 from tddfa_ros.core.followed import Observation, Track, box_in_bounds
 from tddfa_ros.core.motion import SIZE_JUMP, Motion, bounds_of, iou, reunion_cost
 from tddfa_ros.core.reunion import reunited
@@ -31,8 +32,6 @@ SAME_FACE_IOU = 0.25
 DUPLICATE_IOU = 0.45
 # Where a search found a face tells better than its course where it was, unless that is longer ago.
 SURE_S = 1.0
-# What is too faint for a new face and differs so much from a lost one is not that one.
-UNLIKE = 0.15
 # The odds that a face comes back, if the regressor can tell, must be so many times those at which
 # one that is followed goes on; that a new one begins; and that one begins which the detector finds
 # fainter than its threshold, though no fainter than a share of it. In synthetic pictures 996 of a
@@ -140,13 +139,18 @@ class Tracker:
             scale_xyz = np.append(scale_xy, scale_xy.mean())
             landmarks = track.observation.landmarks * scale_xyz
             track.observation = replace(track.observation, landmarks=landmarks)
-            track.motion = _scaled(track.motion, scale_xy)
-            track.sure_motion = _scaled(track.sure_motion, scale_xy)
-            track.course = deque(_scaled(motion, scale_xy) for motion in track.course)
-            track.expected = tuple(_scaled(motion, scale_xy) for motion in track.expected)
+            track.motion = track.motion.scaled(scale_xy)
+            track.sure_motion = track.sure_motion.scaled(scale_xy)
+            track.course = deque(motion.scaled(scale_xy) for motion in track.course)
+            track.expected = tuple(motion.scaled(scale_xy) for motion in track.expected)
 
     def update(
-        self, observations: Sequence[Observation | None], stamp_ns: int, image_hw: tuple[int, int]
+        self,
+        observations: Sequence[Observation | None],
+        stamp_ns: int,
+        image_hw: tuple[int, int],
+        *,
+        cut: bool = False,
     ) -> None:
         """Continue the active tracks.
 
@@ -154,10 +158,13 @@ class Tracker:
         ----------
         observations : one for each of `active`, in its order; None where there was nothing to see
         image_hw : height and width, pixels
+        cut : whether this image shows another place than the one before, see :mod:`core.cut`: what
+            looks like another face is one, and lost ones come back only where they look the same
         """
         continued: list[tuple[float, Track, Observation, np.ndarray]] = []
         for track, seen in zip(self.active, observations, strict=True):
-            if seen is not None and self._believable(seen, image_hw, track.motion):
+            replaced = cut and seen and shows_another(track.observation.look, seen.look)
+            if seen and not replaced and self._believable(seen, image_hw, track.motion):
                 bounds = bounds_of(seen.landmarks)
                 # Alone, a face cannot have taken another one's place.
                 alone = len(self.active) == 1
@@ -174,6 +181,8 @@ class Tracker:
             else:
                 track.follow(seen, bounds, self._frame, stamp_ns)
                 self.active.append(track)
+        for track in self._lost if cut else ():
+            track.cut_off = True
         self._tell_apart()
         self.active.sort(key=lambda track: track.id)
 
@@ -388,12 +397,3 @@ class Tracker:
             for track, motions in self._awaited()
             for motion in motions
         )
-
-
-def _scaled(motion: Motion, scale_xy: np.ndarray) -> Motion:
-    """Return the motion in an image of another resolution."""
-    return replace(
-        motion,
-        bounds_xyxy=motion.bounds_xyxy * np.tile(scale_xy, 2),
-        velocity_px_s=motion.velocity_px_s * scale_xy,
-    )

@@ -244,17 +244,20 @@ def test_held_shape_is_constant_and_its_vertices_are_those_of_the_params(make_pi
 def test_a_held_shape_is_of_one_face_alone_also_of_two_who_took_each_others_place(
     repository, astronaut
 ):
-    """Until looks tell them apart, each was fitted under the other one's name."""
+    """Until looks tell them apart, each was fitted under the other one's name. The room behind them
+    stays: it is no cut."""
     embedded = model_sets.load(repository / "models" / "embedded")
     bright = cv2.resize(astronaut[10:210, 160:300], (105, 150), interpolation=cv2.INTER_AREA)
     dark = bright[:, ::-1] // 2
     nearing = [240] * 6 + [*range(230, 100, -10)]
     distances = [*nearing, *nearing[::-1], *[240] * 30]
+    room = np.random.default_rng(0).integers(0, 256, (6, 12, 1), dtype=np.uint8)
+    room = np.repeat(np.kron(room, np.ones((50, 50, 1), np.uint8)), 3, axis=2)
 
     def run(**settings):
         pipeline = FacePipeline(embedded, PipelineConfig(**settings))
         for k, distance in enumerate(distances):
-            image = np.full((300, 600, 3), 120, np.uint8)
+            image = room.copy()
             pair = (bright, dark) if k < len(nearing) else (dark, bright)
             for face, left in zip(pair, (248 - distance // 2, 248 + distance // 2), strict=True):
                 image[75:225, left : left + 105] = face
@@ -443,3 +446,40 @@ def test_a_small_face_is_followed_while_searches_follow_one_another(repository, 
         pipeline.close()
         # One that runs at the end may be dropped before it begins.
         assert [index for index, _ in networks.searches if index < 13] == expected
+
+
+def shots(*pictures, frames=4):
+    """A film that shows each picture for some frames, with stamps."""
+    film = [picture for picture in pictures for _ in range(frames)]
+    return [(picture, 40_000_000 * k) for k, picture in enumerate(film)]
+
+
+def test_after_a_cut_the_face_where_one_was_is_another(repository, astronaut):
+    """Who is lit from elsewhere is not; the last shot shows the first face again."""
+    pipeline = FacePipeline(model_sets.load(repository / "models" / "embedded"), PipelineConfig())
+    scene = astronaut[0:300, 80:380]
+    other = np.ascontiguousarray(np.flip(scene[:, :, ::-1], axis=1) // 3 + 90)
+    # Elsewhere in the picture, though the region of the first face shows it.
+    other = np.roll(other, (-25, 40), axis=(0, 1))
+    ramp = np.linspace(0.45, 1, scene.shape[1])[None, :, None]
+    in_shade = np.uint8(scene * ramp)
+    ids = [
+        [face.id for face in pipeline.process(np.ascontiguousarray(image), stamp).faces]
+        for image, stamp in shots(scene, in_shade, other, scene)
+    ]
+    pipeline.close()
+    assert ids == [["f00001"]] * 8 + [["f00002"]] * 4 + [["f00001"]] * 4
+
+
+def test_each_person_of_a_slide_show_has_an_id(make_pipeline, media):
+    pipeline = make_pipeline()
+    pictures = [
+        cv2.resize(read_image(media / f"{name}.jpg"), (450, 450))
+        for name in STILLS
+        if name.startswith("aflw2000")
+    ]
+    ids = [
+        [face.id for face in pipeline.process(image, stamp).faces]
+        for image, stamp in shots(*pictures)
+    ]
+    assert ids == [[f"f{1 + k // 4:05d}"] for k in range(4 * len(pictures))]

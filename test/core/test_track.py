@@ -18,8 +18,11 @@ CLOUD = np.random.default_rng(0).uniform(-1, 1, (68, 2)).astype(np.float32)
 CLOUD[:4] = [[-1, -1], [1, -1], [1, 1], [-1, 1]]
 
 
-def face_at(x, y, half=40.0, confidence=float("nan"), level=None):
-    """Observation of a face with its centre at (x, y), pixels."""
+def face_at(x, y, half=40.0, confidence=float("nan"), level=None, who=None):
+    """Observation of a face with its centre at (x, y), pixels.
+
+    It looks as `level` says, one colour, or as somebody of that number.
+    """
     landmarks = np.zeros((68, 3), np.float32)
     landmarks[:, :2] = CLOUD * half + [x, y]
     params = MorphableParams(
@@ -30,6 +33,8 @@ def face_at(x, y, half=40.0, confidence=float("nan"), level=None):
         120,
     )
     look = None if level is None else np.full((SIDE, SIDE, 3), level, np.float32)
+    if who is not None:
+        look = np.random.default_rng(who).uniform(0, 1, (SIDE, SIDE, 3)).astype(np.float32)
     return Observation(params, landmarks, confidence, look)
 
 
@@ -555,3 +560,51 @@ def test_faint_candidates_have_the_room_that_others_leave(tracker):
     boxes = [box_at(100, 100, 30), box_at(300, 100, 80), box_at(300, 300, 60)]
     new = tracker.confirm(found(*boxes, scores=[0.6, 0.4, 0.35]), 0.5, {})
     assert new == [0, 1]
+
+
+class Film:
+    """Shots of one person each, in the middle of the image, of whom a search finds each new one."""
+
+    def __init__(self, tracker):
+        self.tracker, self.frame = tracker, 0
+
+    def shoot(self, who, frames, *, cut=True, fitted=True):
+        """Ids in each of some frames; `fitted`: a face is found in the region of the one before."""
+        ids = []
+        for k in range(frames):
+            stamp_ns, seen = self.frame * FRAME_NS, face_at(300, 200, who=who)
+            self.tracker.begin_frame(stamp_ns, IMAGE_HW)
+            observations = [seen if fitted or k else None for _ in self.tracker.active]
+            self.tracker.update(observations, stamp_ns, IMAGE_HW, cut=cut and k == 0)
+            if not self.tracker.active:
+                self.tracker.add(box_at(300, 200), 0.9, seen, stamp_ns, IMAGE_HW)
+            ids += [track.id for track in self.tracker.active]
+            self.frame += 1
+        return ids
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+@pytest.mark.parametrize("frames", [1, 10])
+def test_after_a_cut_somebody_else_where_a_face_was_is_somebody_else(tracker, frames, fitted):
+    film = Film(tracker)
+    shots = [film.shoot(who, frames, fitted=fitted) for who in range(4)]
+    assert all(len(shot) == frames and len(set(shot)) == 1 for shot in shots)
+    assert len({shot[0] for shot in shots}) == 4
+
+
+def test_who_is_shown_again_after_a_cut_has_the_old_id(tracker):
+    film = Film(tracker)
+    first, second = film.shoot(1, 10), film.shoot(2, 10)
+    assert film.shoot(1, 10) == first
+    assert film.shoot(2, 10) == second
+    assert first[0] != second[0]
+
+
+def test_who_goes_on_through_a_cut_keeps_the_id(tracker):
+    film = Film(tracker)
+    assert len({*film.shoot(1, 10), *film.shoot(1, 10)}) == 1
+
+
+def test_another_look_without_a_cut_is_another_light(tracker):
+    film = Film(tracker)
+    assert len({*film.shoot(1, 10), *film.shoot(2, 10, cut=False)}) == 1
