@@ -32,7 +32,7 @@ from tddfa_ros.training.together import TrainingError
 from tddfa_ros.training.train_detector import DetectorTraining
 from tddfa_ros.training.train_regressor import RegressorTraining
 
-_RUN = Path.home() / ".cache" / "tddfa_ros" / "training"
+_RUN = Path("~/.cache/tddfa_ros/training")
 _FURTHER_SHARE = 0.05
 """Of the rates, for a run that begins with a trained network: more undoes what that has learned. At
 a tenth (AdamW: a fifth) 0.66 million crops brought the shipped network back to where it was."""
@@ -151,6 +151,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     options = parser.parse_args(argv)
     try:
+        if "run" in options:
+            options.run = model_set.expanded(options.run)
         _VERBS[options.verb](options)
     except TddfaError as error:
         sys.stderr.write(f"{error}\n")

@@ -297,3 +297,17 @@ def test_figures_of_very_few_people_are_json(repository, capsys, recwarn):
     figures = json.loads(capsys.readouterr().out, parse_constant=refused)
     assert figures["synthetic"]["nme"] > 0
     assert not recwarn
+
+
+def test_a_home_that_is_not_known_matters_to_nobody_who_names_a_folder(
+    tmp_path, monkeypatch, capsys
+):
+    def unknown(_):
+        raise KeyError
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert main(["export", "--out", str(tmp_path / "set")]) == 1
+    assert "set HOME" in capsys.readouterr().err
+    assert main(["export", "--out", str(tmp_path / "set"), "--run", str(tmp_path)]) == 1
+    assert "no training state" in capsys.readouterr().err
