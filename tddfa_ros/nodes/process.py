@@ -11,13 +11,13 @@ from typing import Protocol
 
 import rclpy
 from rclpy.exceptions import ParameterException
-from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from tddfa_ros.core.errors import TddfaError
+from tddfa_ros.nodes.spinning import SpinningThread
 
 RCLError = rclpy_implementation.RCLError
 EXIT_DIED = 70
@@ -82,10 +82,14 @@ def run_node(
         traceback.print_exc()
         rclpy.try_shutdown()
         return EXIT_DIED
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
     broken = threading.Event()
-    callbacks = threading.Thread(target=_spin, args=(executor, stop, broken), name="callbacks")
+
+    def end_broken() -> None:
+        # A node without callbacks would hang: better that it ends, and is started anew.
+        broken.set()
+        stop.set()
+
+    callbacks = SpinningThread(node, "callbacks", on_error=end_broken)
     callbacks.start()
     try:
         code = node.run(stop)
@@ -96,20 +100,7 @@ def run_node(
         traceback.print_exc()
         code = EXIT_DIED
     finally:
-        executor.shutdown()
-        callbacks.join()
+        callbacks.end()
         node.close()
         rclpy.try_shutdown()
     return EXIT_DIED if broken.is_set() else code
-
-
-def _spin(executor: Executor, stop: threading.Event, broken: threading.Event) -> None:
-    try:
-        executor.spin()
-    except ExternalShutdownException:
-        sys.stderr.flush()
-    except Exception:
-        # A node without callbacks would hang: better that it ends, and is started anew.
-        broken.set()
-        stop.set()
-        raise

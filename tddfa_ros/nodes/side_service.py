@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+
+from tddfa_ros.nodes.spinning import SpinningThread
 
 WAITING_REQUESTS = 100
 """The default of 10 leaves those unanswered that come while it is busy."""
@@ -44,19 +44,10 @@ class SideService:
             callback,
             qos_profile=QoSProfile(depth=WAITING_REQUESTS),
         )
-        self._executor = SingleThreadedExecutor(context=node.context)
-        self._executor.add_node(self._node)
-        self._thread = threading.Thread(target=self._spin, name="side_service")
+        self._thread = SpinningThread(self._node, "side_service")
         self._thread.start()
-
-    def _spin(self) -> None:
-        try:
-            self._executor.spin()
-        except ExternalShutdownException:
-            return
 
     def close(self) -> None:
         """Answer what is being answered, then end."""
-        self._executor.shutdown()
-        self._thread.join()
+        self._thread.end()
         self._node.destroy_node()

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import serialize_message
@@ -21,6 +20,7 @@ from tddfa_ros.core.errors import ConfigError, MediaError
 from tddfa_ros.nodes import media_source
 from tddfa_ros.nodes.media_source import MAX_AHEAD, MOST_AHEAD, MediaSource, _Answers, _Pace
 from tddfa_ros.nodes.raw_image import ImageHeader, decode_image, encode_image
+from tddfa_ros.nodes.spinning import SpinningThread
 
 FPS = 25
 PERIOD_NS = 40_000_000
@@ -37,9 +37,7 @@ class Listener:
             Image, "/image", self._on_image, QoSProfile(depth=50, **qos), raw=True
         )
         self.node.create_subscription(CameraInfo, "camera_info", self.infos.append, 50)
-        self.executor = SingleThreadedExecutor()
-        self.executor.add_node(self.node)
-        self.thread = threading.Thread(target=self.executor.spin)
+        self.thread = SpinningThread(self.node, "listener")
         self.thread.start()
 
     def _on_image(self, data):
@@ -58,8 +56,7 @@ class Listener:
         return list(self.infos)
 
     def close(self):
-        self.executor.shutdown()
-        self.thread.join()
+        self.thread.end()
         self.node.destroy_node()
 
 
@@ -76,7 +73,7 @@ def play(ros):
             parameter_overrides=[Parameter(name, value=value) for name, value in values.items()]
         )
         opened.append(source)
-        listener.executor.add_node(source)
+        listener.thread._executor.add_node(source)
         stop = threading.Event()
         if stop_when is not None:
 
@@ -294,7 +291,7 @@ def answering(video):
     source = MediaSource(
         parameter_overrides=[Parameter(name, value=value) for name, value in values.items()]
     )
-    listener.executor.add_node(source)
+    listener.thread._executor.add_node(source)
     answers = listener.node.create_publisher(FaceArray, "faces", 10)
     stop = threading.Event()
     playing = threading.Thread(target=source.run, args=(stop,))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from types import SimpleNamespace
@@ -27,6 +26,7 @@ from tddfa_ros.nodes.face_node_config import FaceNodeConfig
 from tddfa_ros.nodes.face_outputs import FaceOutputs
 from tddfa_ros.nodes.picture_outputs import PICTURES, TEXTURE_TOPIC, TEXTURES_KEPT
 from tddfa_ros.nodes.raw_image import ImageHeader, encode_image
+from tddfa_ros.nodes.spinning import SpinningThread
 
 HEADER = ImageHeader(12, 345, "camera_7")
 DTYPES = {"mono8": (np.uint8, 1), "bgr8": (np.uint8, 3), "32FC2": (np.float32, 2)}
@@ -184,9 +184,7 @@ def test_visibility_of_landmarks_is_in_the_message_when_asked_for(stage, result,
 def test_the_node_without_subscribers_makes_no_renderer_and_keeps_no_picture(make_face_node, photo):
     node = make_face_node(frame_policy="every")
     node.start()
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    spinner = threading.Thread(target=executor.spin)
+    spinner = SpinningThread(node, "spinner")
     spinner.start()
     sender = rclpy.create_node("sender")
     try:
@@ -201,8 +199,7 @@ def test_the_node_without_subscribers_makes_no_renderer_and_keeps_no_picture(mak
         assert "_renderer" not in vars(node._outputs)
         assert all(pending.image_bgr is None for pending in node._worker._pending.values())
     finally:
-        executor.shutdown()
-        spinner.join()
+        spinner.end()
         sender.destroy_node()
 
 

@@ -1,5 +1,7 @@
 """A service with a thread of its own."""
 
+import subprocess
+import sys
 import time
 
 import rclpy
@@ -31,3 +33,34 @@ def test_requests_that_come_while_it_is_busy_are_all_answered(plain_node):
         executor.shutdown()
         asking.destroy_node()
         service.close()
+
+
+MADE_AND_CLOSED = """
+import sys
+import rclpy
+from std_srvs.srv import Trigger
+from tddfa_ros.nodes.side_service import SideService
+
+sys.setswitchinterval(1e-6)  # The threads meet at every point of each other.
+rclpy.init(args=[])
+node = rclpy.create_node("plain")
+for _ in range(500):
+    SideService(node, Trigger, "~/quick", lambda _, response: response).close()
+node.destroy_node()
+rclpy.shutdown()
+"""
+
+
+def test_it_ends_at_whatever_point_its_thread_is():
+    """Without guard conditions, which rclpy had destroyed, that raised or waited for ever."""
+    done = subprocess.run(
+        [sys.executable, "-c", MADE_AND_CLOSED], capture_output=True, text=True, timeout=100
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_it_ends_after_ros(plain_node):
+    service = SideService(plain_node, Trigger, "~/quick", slowly)
+    rclpy.shutdown()
+    service.close()
+    service.close()
