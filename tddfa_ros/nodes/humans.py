@@ -126,7 +126,7 @@ class Humans:
         self._tracked.publish(IdsList(header=header.message(), ids=list(faces)))
         placed = zip(faces, frame.poses, strict=True)
         gazes = [_gaze(face_id, header) for face_id, pose in placed if pose is not None]
-        if header.frame_id:
+        if header.frame_id and header.stamp_ns:
             self._transforms.publish(gazes)
 
     def publish_portraits(

@@ -82,6 +82,11 @@ class MetricOutputs:
         if not header.frame_id:
             self._log.warning("images without frame_id: no TF", once=True)
             return
+        if not header.stamp_ns:
+            # Of equal stamps tf2 keeps the first, for ever: the face would stand still.
+            if frame.result.stamp_ns:  # Stamps that begin at 0 are some.
+                self._log.warning("images without stamp: no TF", once=True)
+            return
         self._transforms.publish(
             [
                 face_transform(face.id, pose, header)

@@ -9,7 +9,8 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
+from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
 from tddfa_msgs.msg import FaceArray
@@ -70,6 +71,30 @@ def test_images_without_a_stamp_are_followed_by_their_times_of_arrival(
     assert {message.header.stamp.sec for message in faces} == {0}
     assert node.output.count("the images have no stamp") == 1
     assert {face.id for face in faces[-1].faces} > {face.id for face in faces[3].faces}
+
+
+def test_images_without_a_stamp_have_metric_poses_but_no_transforms(
+    world, probe, repository, astronaut
+):
+    """Of transforms with one and the same stamp, tf2 keeps the first for ever."""
+    node = world.face_node(repository / "models" / "embedded", image_reliability="reliable")
+    faces = probe.messages(FaceArray, "faces")
+    transforms = probe.messages(TFMessage, "/tf")
+    cameras = probe.publisher(CameraInfo, "camera_info")
+    images = probe.publisher(Image, "image")
+    focal = [500.0, 0.0, 255.5, 0.0, 500.0, 255.5, 0.0, 0.0, 1.0]
+
+    def send(sent_s: int) -> None:
+        cameras.publish(CameraInfo(height=512, width=512, k=focal))
+        images.publish(encode_image(astronaut, ImageHeader(sent_s, 0, "camera")))
+        probe.spin_for(0.1)
+
+    probe.spin_until(lambda: send(0) or len(faces) > 4, "faces")
+    assert faces[-1].faces[0].has_metric_pose
+    assert not transforms
+    assert node.output.count("images without stamp: no TF") == 1
+    probe.spin_until(lambda: send(100) or transforms, "a transform")
+    assert {message.transforms[0].header.stamp.sec for message in transforms} == {100}
 
 
 def test_simulated_time_that_stands_still_holds_nothing_up(world, probe, tddfa_v2_set, astronaut):
