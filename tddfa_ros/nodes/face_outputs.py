@@ -83,8 +83,14 @@ class FaceOutputs:
 
     def clear(self) -> None:
         """Have viewers remove the faces."""
-        self._metric.clear()
-        self._humans.clear()
+        if self._can_send:
+            self._metric.clear()
+            self._humans.clear()
+
+    @property
+    def _can_send(self) -> bool:
+        """Whether ROS is there: somebody's own program may shut it down before the node closes."""
+        return self._node.context.ok()
 
     def wants_image(self) -> bool:
         """Whether :meth:`publish` would do anything with an image."""
@@ -124,6 +130,8 @@ class FaceOutputs:
         ----------
         image_bgr : what the faces were found in; None if :meth:`wants_image` said no
         """
+        if not self._can_send:
+            return
         frame = self._frames.frame(result, camera, smooth=self._smooth)
         scene = None if image_bgr is None else self._scene(frame, image_bgr)
         seen = []
@@ -176,7 +184,7 @@ class FaceOutputs:
 
     def close(self) -> None:
         """Destroy the publishers, once the last faces have reached who listens."""
-        for publisher in (self._raw_faces, self._faces):
+        for publisher in (self._raw_faces, self._faces) if self._can_send else ():
             publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_TIMEOUT_S))
         for publisher in (self._faces, self._raw_faces, self._overlay):
             self._node.destroy_lifecycle_publisher(publisher)

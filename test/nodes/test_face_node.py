@@ -41,6 +41,20 @@ def test_autostart_brings_it_to_active(make_face_node):
     assert threading.active_count() <= threads
 
 
+def test_it_closes_after_ros_was_shut_down(make_face_node, astronaut):
+    """As by Ctrl-C, where somebody's own program spins it."""
+    threads = threading.active_count()
+    node = make_face_node(smoothing="window")
+    node.start()
+    for number in range(4):
+        data = encode_image(astronaut, ImageHeader(1, number * 33_000_000, "camera"))
+        node._worker.take(IncomingImage(data, 0, number * 33_000_000, 0))
+    rclpy.shutdown()
+    node.close()
+    assert node._pipeline is None
+    assert threading.active_count() <= threads
+
+
 def test_without_autostart_it_waits(make_face_node):
     node = make_face_node(autostart=False)
     assert node.start()
