@@ -8,7 +8,7 @@ import numpy as np
 
 from tddfa_ros.core.config import PipelineConfig
 from tddfa_ros.core.crop import roi_from_box, roi_from_landmarks
-from tddfa_ros.core.cut import shows_another
+from tddfa_ros.core.cut import SHOWING, contrast_of, shows_another
 from tddfa_ros.core.followed import Observation, Track
 from tddfa_ros.core.hold import ShapeHold
 from tddfa_ros.core.image import require_bgr_image
@@ -295,9 +295,11 @@ class FacePipeline:
 
     def _observe(
         self, image: np.ndarray, params: MorphableParams, confidence: float
-    ) -> Observation:
+    ) -> Observation | None:
         landmarks = self.model.landmarks(params)
         look = self._networks.look(image, self._frame_index, bounds_of(landmarks))
+        if look is not None and contrast_of(look) < SHOWING:
+            return None
         return Observation(params, landmarks, confidence, look)
 
     def _shows_another_place(self, image: np.ndarray) -> bool:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tddfa_ros.core.appearance import SIDE
-from tddfa_ros.core.cut import shows_another
+from tddfa_ros.core.cut import contrast_of, shows_another
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -44,3 +44,11 @@ def test_the_share_in_common_decides(seed, share):
 def test_a_picture_without_anything_in_it_tells_nothing(plain):
     assert not shows_another(picture(1), plain)
     assert not shows_another(plain, picture(1))
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_contrast_counts_what_differs_from_the_mean_colour(gain, level):
+    colour = np.array([0.5, 1.0, 0.0])
+    chess = (-1.0) ** np.indices((SIDE, SIDE)).sum(axis=0)[..., None]
+    assert contrast_of(level * colour + gain * chess) == pytest.approx(gain)
+    assert contrast_of(None) == 0

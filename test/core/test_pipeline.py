@@ -483,3 +483,19 @@ def test_each_person_of_a_slide_show_has_an_id(make_pipeline, media):
         for image, stamp in shots(*pictures)
     ]
     assert ids == [[f"f{1 + k // 4:05d}"] for k in range(4 * len(pictures))]
+
+
+@pytest.mark.parametrize("level", [0, 4, 255])
+def test_where_nothing_is_shown_no_face_is_followed(repository, astronaut, level):
+    """A film that dips to black, a lens that is covered, and the noise of its dark picture."""
+    pipeline = FacePipeline(model_sets.load(repository / "models" / "embedded"), PipelineConfig())
+    scene = np.ascontiguousarray(astronaut[0:300, 80:380])
+    noise = np.random.default_rng(0).normal(level, 2, scene.shape)
+    nothing = np.clip(noise, 0, 255).astype(np.uint8)
+    ids = [
+        [face.id for face in pipeline.process(image, stamp).faces]
+        for image, stamp in shots(scene, nothing, np.full_like(scene, level), scene)
+    ]
+    assert not pipeline.process_still(np.full_like(scene, level)).faces
+    pipeline.close()
+    assert ids == [["f00001"]] * 4 + [[]] * 8 + [["f00001"]] * 4
