@@ -8,7 +8,7 @@ import numpy as np
 
 from tddfa_ros.core.config import PipelineConfig
 from tddfa_ros.core.crop import roi_from_box, roi_from_landmarks
-from tddfa_ros.core.cut import SHOWING, contrast_of, shows_another
+from tddfa_ros.core.cut import SHOWING, TELLING, contrast_of, shows_another
 from tddfa_ros.core.followed import Observation, Track
 from tddfa_ros.core.hold import ShapeHold
 from tddfa_ros.core.image import require_bgr_image
@@ -303,10 +303,15 @@ class FacePipeline:
         return Observation(params, landmarks, confidence, look)
 
     def _shows_another_place(self, image: np.ndarray) -> bool:
-        """Whether the stream has been cut between the image before and this one."""
+        """Whether the stream has been cut since the image before, or the last that showed a place.
+
+        There may be black ones in between.
+        """
         whole = np.array([0, 0, image.shape[1], image.shape[0]])
-        before, self._place = self._place, self._networks.look(image, self._frame_index, whole)
-        return shows_another(before, self._place)
+        before, now = self._place, self._networks.look(image, self._frame_index, whole)
+        if contrast_of(now) >= TELLING:
+            self._place = now
+        return shows_another(before, now)
 
     def _followed(self) -> dict[Track, Motion]:
         return {track: track.motion for track in self._tracker.active}

@@ -499,3 +499,16 @@ def test_where_nothing_is_shown_no_face_is_followed(repository, astronaut, level
     assert not pipeline.process_still(np.full_like(scene, level)).faces
     pipeline.close()
     assert ids == [["f00001"]] * 4 + [[]] * 8 + [["f00001"]] * 4
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_a_cut_through_black_or_white_is_a_cut(repository, astronaut, level):
+    pipeline = FacePipeline(model_sets.load(repository / "models" / "embedded"), PipelineConfig())
+    scene = np.ascontiguousarray(astronaut[0:300, 80:380])
+    other = np.ascontiguousarray(np.flip(scene[:, :, ::-1], axis=1) // 3 + 90)
+    ids = [
+        [face.id for face in pipeline.process(image, stamp).faces]
+        for image, stamp in shots(scene, np.full_like(scene, level), other)
+    ]
+    pipeline.close()
+    assert ids == [["f00001"]] * 4 + [[]] * 4 + [["f00002"]] * 4
