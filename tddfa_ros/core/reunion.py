@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tddfa_ros.core.appearance import ALIKE, UNLIKE, Appearances
+from tddfa_ros.core.appearance import ALIKE, UNLIKE, Appearances, unlikeness
+from tddfa_ros.core.cut import shows_another
 from tddfa_ros.core.followed import Track
 from tddfa_ros.core.motion import Motion, reunion_cost
 
@@ -43,6 +44,7 @@ def reunited(
     awaited: Sequence[tuple[Track, tuple[Motion, ...]]],
     appearances: Appearances,
     stamp_ns: int,
+    frame: int,
 ) -> list[Track | None]:
     """Return the awaited track of each face: the choice of least ways and changes of looks.
 
@@ -51,6 +53,7 @@ def reunited(
     found : bounds (4,), look, and how unlike at most the awaited face may have looked
     awaited : tracks, each with the motions that may have led to where its face is
     appearances : of the awaited, by their ids
+    stamp_ns, frame : of the present image
     """
     chosen: list[Track | None] = [None] * len(found)
     if not awaited:
@@ -60,8 +63,7 @@ def reunited(
         for column, (track, motions) in enumerate(awaited):
             unlike = appearances.unlikeness(track.id, look)
             reach = ALIKE_REACH if unlike is not None and unlike < ALIKE else 1.0
-            # In another place only looks can tell.
-            if track.cut_off and (unlike is None or unlike > UNLIKE):
+            if track.cut_off and not _looks_the_same(track, look, unlike, frame):
                 continue
             if unlike is not None and unlike > most:
                 continue
@@ -75,3 +77,20 @@ def reunited(
         if costs[row, column] < np.inf:
             chosen[row] = awaited[column][0]
     return chosen
+
+
+def _looks_the_same(
+    track: Track, look: np.ndarray | None, unlike: float | None, frame: int
+) -> bool:
+    """Whether a face is one that was lost in another place, where only looks can tell.
+
+    From one image to the next they correlate, in any light; two people in one light are not so
+    unlike. Later a head has turned.
+    """
+    before = track.observation.look
+    if before is None or look is None:
+        return False
+    if track.frame >= frame - 1:
+        return not shows_another(before, look)
+    # One that was seen in an image or two is known by its last look alone.
+    return (unlikeness(before, look) if unlike is None else unlike) <= UNLIKE

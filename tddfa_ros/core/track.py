@@ -298,7 +298,7 @@ class Tracker:
             (bounds, seen.look, np.inf if score >= threshold else UNLIKE)
             for _, score, seen, bounds in new
         ]
-        known = reunited(places, self._awaited(), self._appearances, stamp_ns)
+        known = reunited(places, self._awaited(), self._appearances, stamp_ns, self._frame)
         for (box_xyxy, score, observation, bounds), lost in zip(new, known, strict=True):
             if lost is not None or self._begins(score, observation.confidence, threshold):
                 self._begin(box_xyxy, score, observation, bounds, stamp_ns, lost)

@@ -512,3 +512,15 @@ def test_a_cut_through_black_or_white_is_a_cut(repository, astronaut, level):
     ]
     pipeline.close()
     assert ids == [["f00001"]] * 4 + [[]] * 4 + [["f00002"]] * 4
+
+
+def test_two_people_who_speak_in_turn_in_one_light_have_an_id_each(make_pipeline, media):
+    pipeline = make_pipeline()
+    both = cv2.resize(read_image(media / "trump_hillary.jpg"), (768, 344))
+    one, other = (np.ascontiguousarray(half) for half in (both[:, :384], both[:, 384:]))
+    ids = [
+        [face.id for face in pipeline.process(image, stamp).faces]
+        for image, stamp in shots(one, other, one, other, frames=10)
+    ]
+    first, second = [["f00001"]] * 10, [["f00002"]] * 10
+    assert ids == first + second + first + second

@@ -1,5 +1,7 @@
 """Tracker on synthetic scenes whose identities are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -568,11 +570,15 @@ class Film:
     def __init__(self, tracker):
         self.tracker, self.frame = tracker, 0
 
-    def shoot(self, who, frames, *, cut=True, fitted=True):
-        """Ids in each of some frames; `fitted`: a face is found in the region of the one before."""
+    def shoot(self, who, frames, *, cut=True, fitted=True, contrast=1.0):
+        """Ids in each of some frames; `fitted`: a face is found in the region of the one before.
+
+        `contrast` of looks: with little of it all faces are of nearly one colour.
+        """
         ids = []
         for k in range(frames):
             stamp_ns, seen = self.frame * FRAME_NS, face_at(300, 200, who=who)
+            seen = replace(seen, look=0.5 + contrast * (seen.look - 0.5))
             self.tracker.begin_frame(stamp_ns, IMAGE_HW)
             observations = [seen if fitted or k else None for _ in self.tracker.active]
             self.tracker.update(observations, stamp_ns, IMAGE_HW, cut=cut and k == 0)
@@ -590,6 +596,23 @@ def test_after_a_cut_somebody_else_where_a_face_was_is_somebody_else(tracker, fr
     shots = [film.shoot(who, frames, fitted=fitted) for who in range(4)]
     assert all(len(shot) == frames and len(set(shot)) == 1 for shot in shots)
     assert len({shot[0] for shot in shots}) == 4
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+def test_two_people_in_one_light_are_two_after_a_cut(tracker, fitted):
+    """They differ by less than two looks of one of them may that are some seconds apart."""
+    film = Film(tracker)
+    first, second = (film.shoot(who, 10, fitted=fitted, contrast=0.2) for who in (1, 2))
+    assert len({*first}) == len({*second}) == 1
+    assert first[0] != second[0]
+
+
+@pytest.mark.parametrize("frames", [1, 10])
+def test_who_is_elsewhere_in_the_picture_after_each_cut_keeps_the_id(tracker, frames):
+    """A camera that pans takes the regions away from the faces, and looks like a cut."""
+    film = Film(tracker)
+    ids = [face_id for _ in range(6) for face_id in film.shoot(1, frames, fitted=False)]
+    assert set(ids) == {"f00001"}
 
 
 def test_who_is_shown_again_after_a_cut_has_the_old_id(tracker):
