@@ -75,6 +75,28 @@ def test_wrong_usage_is_status_2(arguments):
     assert "usage:" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("verb", "option", "value"),
+    [
+        ("bench", "--rounds", "0"),
+        ("bench", "--rounds", "2.5"),
+        ("demo", "--duration", "-1"),
+        ("demo", "--duration", "nan"),
+        ("export", "--timeout-s", "0"),
+        ("export", "--timeout-s", "inf"),
+    ],
+)
+def test_numbers_out_of_range_are_wrong_usage(verb, option, value):
+    if VERBS[verb].needs_ros:
+        pytest.importorskip("rclpy", reason="needs ROS")
+        pytest.importorskip("tddfa_msgs", reason="needs the built workspace: make setup")
+    # Were the value taken, the unknown option would be told, and nothing run.
+    arguments = [verb, option, value, "--frobnicate"]
+    done = python(f"from tddfa_ros.__main__ import main; main({arguments!r})")
+    assert done.returncode == 2
+    assert f"{option}: '{value}' is not a" in done.stderr
+
+
 def run_with(body: str, **options) -> subprocess.CompletedProcess:
     """Run a verb whose module does `body`."""
     return python(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
@@ -29,6 +30,22 @@ def names_among(allowed: Collection[str], least: int = 0) -> Callable[[str], tup
         if len(names) < least:
             raise argparse.ArgumentTypeError(f"name at least {least} of {', '.join(allowed)}")
         return names
+
+    return read
+
+
+def above_zero(kind: type[int] | type[float]) -> Callable[[str], float]:
+    """Make a reader of options: a finite number of that kind that is greater than 0."""
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = 0
+        if not 0 < value < math.inf:
+            whole = "whole " if kind is int else ""
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {whole}number above 0")
+        return value
 
     return read
 

@@ -19,6 +19,7 @@ import rclpy
 from tddfa_msgs.srv import ExportMesh
 from tddfa_ros.core import media
 from tddfa_ros.core.atomic_file import replaced_input, replacing
+from tddfa_ros.core.config_arguments import above_zero
 from tddfa_ros.core.errors import ExportError, MediaError, TddfaError
 from tddfa_ros.core.interruption import Interruption
 from tddfa_ros.core.outputs import DEFAULT_OVERLAY
@@ -69,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--duration",
-        type=float,
+        type=above_zero(float),
         metavar="SECONDS",
         help="end so long after the first image (default: when the media end; a webcam's never do)",
     )

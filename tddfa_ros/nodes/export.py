@@ -13,6 +13,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from tddfa_msgs.srv import ExportMesh
+from tddfa_ros.core.config_arguments import above_zero
 from tddfa_ros.core.errors import ExportError
 from tddfa_ros.core.mesh_io import FORMATS, POSES
 from tddfa_ros.nodes.mesh_export import DEFAULT_POSE
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--timeout-s",
-        type=float,
+        type=above_zero(float),
         default=10.0,
         metavar="S",
         help="seconds to wait for the node, and for its answer (default %(default)g)",

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from tddfa_ros.core import model_set
 from tddfa_ros.core.atomic_file import replacing, temporary_beside
+from tddfa_ros.core.config_arguments import above_zero
 from tddfa_ros.core.errors import TddfaError
 from tddfa_ros.tools.benchmarks import (
     BENCHMARKS,
@@ -59,7 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--filter", default="", metavar="TEXT", help="only stages whose name contains this"
     )
     parser.add_argument(
-        "--rounds", type=int, default=10, metavar="N", help="rounds (default %(default)s)"
+        "--rounds",
+        type=above_zero(int),
+        default=10,
+        metavar="N",
+        help="rounds (default %(default)s)",
     )
     parser.add_argument(
         "--reference",
@@ -235,7 +240,7 @@ def run(args: argparse.Namespace) -> int:
                     Path(args.reference), args.reference_python, scene.picture_bgr
                 )
                 stack.callback(reference.close)
-            rows = [m.as_dict() for m in measure(scene, chosen, max(1, args.rounds), reference)]
+            rows = [m.as_dict() for m in measure(scene, chosen, args.rounds, reference)]
         document = {
             "machine": machine(),
             "model_set": loaded.name,
