@@ -42,7 +42,7 @@ def import_release(
     Raises
     ------
     ModelSetNotFoundError
-        A file is missing.
+        The folder or a file is missing.
     UnsafeFileError
         A file holds something else than plain data; nothing in it has been executed.
     ModelSetError

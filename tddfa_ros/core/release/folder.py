@@ -24,9 +24,16 @@ class ReleaseFolder:
     ----------
     folder : where they are
     records : name of each file read so far -> its git blob id, and whether that is the release's
+
+    Raises
+    ------
+    ModelSetNotFoundError
+        There is no such folder.
     """
 
     def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise ModelSetNotFoundError(f"{folder}: no such folder; name that of the release")
         self.folder = folder
         self.records: dict[str, dict[str, Any]] = {}
 

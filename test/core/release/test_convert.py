@@ -206,6 +206,13 @@ def test_a_missing_file_is_named(release_folder, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("regressor", [None, "mb1"])
+def test_a_folder_that_is_not_there_is_no_folder_that_lacks_files(tmp_path, regressor):
+    with pytest.raises(ModelSetNotFoundError, match="nowhere: no such folder"):
+        import_release(tmp_path / "nowhere", tmp_path / "set", regressor=regressor)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_import_replaces_a_set_but_nothing_else(release_folder, tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
