@@ -94,7 +94,7 @@ class FaceDiagnostics:
     def _state(self, passed: _Counts) -> tuple[bytes, str]:
         if not self._images.subscribed:
             return DiagnosticStatus.OK, "disabled by ~/enable"
-        if passed.received == 0:
+        if passed.received == 0 and self._images.is_silent:
             text = self._images.silence()
             self._node.get_logger().warning(
                 text, throttle_duration_sec=LOG_INTERVAL_S, skip_first=True

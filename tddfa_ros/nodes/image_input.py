@@ -25,6 +25,9 @@ from tddfa_ros.nodes.quality_of_service import (
     missing_images,
 )
 
+_SLOWEST_S = 10.0
+"""Between images of a camera; what takes longer is silence."""
+
 
 @dataclass(frozen=True)
 class IncomingImage:
@@ -103,6 +106,7 @@ class ImageInput:
         self._sequence = 0
         self._busy_since_ns = self._busy_until_ns = 0
         self._silent_since_s = time.monotonic()
+        self._interval_s = 0.0
 
     @property
     def topic(self) -> str:
@@ -167,6 +171,11 @@ class ImageInput:
         """Whether images would be taken."""
         return self._subscription is not None
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether the next image is overdue: a slow camera is not a silent one."""
+        return time.monotonic() - self._silent_since_s > 2 * self._interval_s
+
     def silence(self) -> str:
         """Say for how long no image came, from whom it should, and what is in the way."""
         kind = self.message_type.__name__
@@ -207,7 +216,9 @@ class ImageInput:
     def _take(self, data: bytes, info: dict[str, Any]) -> None:
         arrived_ns = info["received_timestamp"] or time.time_ns()
         self.received += 1
-        self._silent_since_s = time.monotonic()
+        now_s = time.monotonic()
+        self._interval_s = min(now_s - self._silent_since_s, _SLOWEST_S)
+        self._silent_since_s = now_s
         self._count_missing(info["publication_sequence_number"], arrived_ns)
         self._busy_since_ns = time.time_ns()
         waited_ns = max(0, self._busy_since_ns - arrived_ns)

@@ -251,6 +251,23 @@ def test_diagnostics_tell_rates_and_silence(world, probe, tddfa_v2_set, astronau
     assert float(values["total p50 [ms]"]) > float(values["decode p50 [ms]"]) > 0
 
 
+def test_a_slow_camera_is_not_taken_for_a_silent_one(world, probe, repository, astronaut):
+    world.face_node(
+        repository / "models" / "embedded", image_reliability="reliable", diagnostics_period_s=0.1
+    )
+    told = probe.messages(DiagnosticArray, "/diagnostics")
+    conversation = Conversation(probe)
+    for number in range(7):
+        conversation.ask(encode_image(astronaut, header_of(number)))
+        if number == 1:
+            told.clear()
+        probe.spin_for(0.4)
+    assert len(told) > 10
+    assert {array.status[0].message for array in told} == {"processing images"}
+    told.clear()
+    probe.spin_until(lambda: told and "no image for " in told[-1].status[0].message, "silence")
+
+
 @pytest.mark.parametrize("what", ["publisher", "face_node"])
 def test_who_is_killed_comes_back(world, probe, tddfa_v2_set, astronaut, what):
     node = world.face_node(tddfa_v2_set, image_reliability="reliable")
