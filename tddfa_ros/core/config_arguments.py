@@ -69,10 +69,11 @@ def add_config_arguments(
     parser: argparse.ArgumentParser,
     names: Iterable[str] | None = None,
     config_class: type = PipelineConfig,
+    title: str = "settings of the pipeline",
 ) -> None:
     """Add one flag for each setting of `config_class`, or for those in `names`."""
     known = options(config_class)
-    group = parser.add_argument_group("settings of the pipeline")
+    group = parser.add_argument_group(title)
     for name in known if names is None else names:
         default, about = known[name]
         shown = repr(default) if default == "" else default

@@ -89,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--restart", action="store_true", help="begin anew, whatever an unfinished run has done"
     )
     add_config_arguments(parser)
-    add_config_arguments(parser, config_class=MetricConfig)
+    add_config_arguments(parser, config_class=MetricConfig, title="settings of metric poses")
 
 
 def _topic_name(text: str) -> str:
