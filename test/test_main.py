@@ -82,11 +82,12 @@ def test_wrong_usage_is_status_2(arguments):
         ("bench", "--rounds", "2.5"),
         ("demo", "--duration", "-1"),
         ("demo", "--duration", "nan"),
+        ("demo", "--overlay", "foo"),
         ("export", "--timeout-s", "0"),
         ("export", "--timeout-s", "inf"),
     ],
 )
-def test_numbers_out_of_range_are_wrong_usage(verb, option, value):
+def test_values_that_cannot_be_are_wrong_usage(verb, option, value):
     if VERBS[verb].needs_ros:
         pytest.importorskip("rclpy", reason="needs ROS")
         pytest.importorskip("tddfa_msgs", reason="needs the built workspace: make setup")
@@ -94,7 +95,7 @@ def test_numbers_out_of_range_are_wrong_usage(verb, option, value):
     arguments = [verb, option, value, "--frobnicate"]
     done = python(f"from tddfa_ros.__main__ import main; main({arguments!r})")
     assert done.returncode == 2
-    assert f"{option}: '{value}' is not a" in done.stderr
+    assert f"{option}: '{value}' is not " in done.stderr
 
 
 def run_with(body: str, **options) -> subprocess.CompletedProcess:

@@ -19,10 +19,10 @@ import rclpy
 from tddfa_msgs.srv import ExportMesh
 from tddfa_ros.core import media
 from tddfa_ros.core.atomic_file import replaced_input, replacing
-from tddfa_ros.core.config_arguments import above_zero
+from tddfa_ros.core.config_arguments import above_zero, names_among
 from tddfa_ros.core.errors import ExportError, MediaError, TddfaError
 from tddfa_ros.core.interruption import Interruption
-from tddfa_ros.core.outputs import DEFAULT_OVERLAY
+from tddfa_ros.core.outputs import DEFAULT_OVERLAY, OVERLAY_PARTS
 from tddfa_ros.core.recording import VideoWriter
 from tddfa_ros.core.sample_media import CLIP_RATE_HZ, astronaut_clip
 from tddfa_ros.nodes.export import ask
@@ -76,9 +76,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--overlay",
-        default=",".join(DEFAULT_OVERLAY),
+        type=names_among(OVERLAY_PARTS),
+        default=DEFAULT_OVERLAY,
         metavar="PARTS",
-        help="what the annotated video shows (default %(default)s)",
+        help="what the annotated video shows, separated by commas, drawn in that order: "
+        f"{', '.join(OVERLAY_PARTS)} (default {','.join(DEFAULT_OVERLAY)})",
     )
     parser.add_argument(
         "--frame-policy",
@@ -129,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
     face_parameters = {
         "model_set": str(chosen),
         "frame_policy": args.frame_policy,
-        "overlay": args.overlay,
+        "overlay": ",".join(args.overlay),
         "export_dir": str(args.out.resolve()),
     }
     media_parameters = {"input": source, "loop": False, "bag_topic": args.image_topic}
