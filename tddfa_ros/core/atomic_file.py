@@ -13,7 +13,9 @@ from pathlib import Path
 def temporary_beside(path: str | os.PathLike) -> Path:
     """Hidden, unique name in the folder of `path`, with the same suffix (writers go by it)."""
     path = Path(path)
-    return path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+    # With four bytes a character, 255 in all: the longest that a file system takes.
+    stem, suffix = path.stem[:40], path.suffix[:20]
+    return path.with_name(f".{stem}.{secrets.token_hex(4)}.part{suffix}")
 
 
 def replaced_input(outputs: Iterable[Path], inputs: Iterable[str | os.PathLike]) -> Path | None:
@@ -57,7 +59,7 @@ def put_in_place(complete: Path, path: Path) -> None:
     if not path.exists():
         complete.replace(path)
         return
-    retired = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
+    retired = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.old")
     path.replace(retired)
     try:
         complete.replace(path)

@@ -67,3 +67,18 @@ def test_the_output_that_would_replace_an_input_is_found(tmp_path):
         assert replaced_input([tmp_path / "out", lost], [tmp_path / "a", given]) == lost
     free = [given.with_name("other"), given / "below", tmp_path / "circle"]
     assert replaced_input(free, [given, tmp_path / "absent"]) is None
+
+
+@pytest.mark.parametrize("name", ["a" * 251 + ".png", "\U0001f600" * 62 + ".png", "a." + "b" * 253])
+def test_names_may_be_as_long_as_the_file_system_takes(tmp_path, name):
+    path = tmp_path / name
+    for content in ("first", "second"):
+        with replacing(path) as temporary:
+            temporary.write_text(content)
+    assert path.read_text() == "second"
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    path.unlink()
+    for _ in range(2):
+        (tmp_path / "new").mkdir()
+        put_in_place(tmp_path / "new", path)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
