@@ -35,7 +35,8 @@ from tddfa_ros.training.train_regressor import RegressorTraining
 _RUN = Path("~/.cache/tddfa_ros/training")
 _FURTHER_SHARE = 0.05
 """Of the rates, for a run that begins with a trained network: more undoes what that has learned. At
-a tenth (AdamW: a fifth) 0.66 million crops brought the shipped network back to where it was."""
+a tenth (AdamW: a fifth) 0.66 million crops brought the shipped network back to where it was, 1.4
+million in true places from 3.32 to 3.25 %."""
 _SET = Path(__file__).resolve().parents[2] / "models" / "embedded"
 
 RECIPES = {
