@@ -106,7 +106,7 @@ class ImageInput:
         self._sequence = 0
         self._busy_since_ns = self._busy_until_ns = 0
         self._silent_since_s = time.monotonic()
-        self._interval_s = 0.0
+        self._interval_s, self._has_begun = 0.0, False
 
     @property
     def topic(self) -> str:
@@ -143,6 +143,7 @@ class ImageInput:
         self.publishers = 0
         self._sequence = 0
         self._silent_since_s = time.monotonic()
+        self._interval_s, self._has_begun = 0.0, False
         self._subscription = self._node.create_subscription(
             self.message_type,
             self._name,
@@ -217,8 +218,9 @@ class ImageInput:
         arrived_ns = info["received_timestamp"] or time.time_ns()
         self.received += 1
         now_s = time.monotonic()
-        self._interval_s = min(now_s - self._silent_since_s, _SLOWEST_S)
-        self._silent_since_s = now_s
+        if self._has_begun:
+            self._interval_s = min(now_s - self._silent_since_s, _SLOWEST_S)
+        self._has_begun, self._silent_since_s = True, now_s
         self._count_missing(info["publication_sequence_number"], arrived_ns)
         self._busy_since_ns = time.time_ns()
         waited_ns = max(0, self._busy_since_ns - arrived_ns)

@@ -533,8 +533,9 @@ def test_no_threshold_below_one_shuts_out_a_sure_face_or_lets_in_what_would_be_l
     [
         (0.5, 0.995, True),
         (0.49, 0.995, False),
-        (0.49, 0.999, True),
-        (0.31, 0.999, True),
+        (0.49, 0.9994, False),
+        (0.49, 0.9996, True),
+        (0.31, 0.9996, True),
         (0.29, 1.0, False),
         (0.5, float("nan"), True),
         (0.49, float("nan"), False),

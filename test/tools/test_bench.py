@@ -98,7 +98,7 @@ def test_verb_writes_table_and_json(run_cli, tddfa_v2_set, tmp_path):
         assert name in done.stdout
 
 
-@pytest.mark.parametrize("place", ["/proc/x.json", ".", "file/x.json", f"{250 * 'x'}.json"])
+@pytest.mark.parametrize("place", ["/proc/x.json", ".", "file/x.json", f"{251 * 'x'}.json"])
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(run_cli, tmp_path, place):
     (tmp_path / "file").write_text("")
     # The set is looked for after it.
