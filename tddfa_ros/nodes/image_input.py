@@ -106,7 +106,7 @@ class ImageInput:
         self._sequence = 0
         self._busy_since_ns = self._busy_until_ns = 0
         self._silent_since_s = time.monotonic()
-        self._interval_s, self._has_begun = 0.0, False
+        self._interval_s: float | None = None
 
     @property
     def topic(self) -> str:
@@ -143,7 +143,7 @@ class ImageInput:
         self.publishers = 0
         self._sequence = 0
         self._silent_since_s = time.monotonic()
-        self._interval_s, self._has_begun = 0.0, False
+        self._interval_s = None
         self._subscription = self._node.create_subscription(
             self.message_type,
             self._name,
@@ -175,7 +175,7 @@ class ImageInput:
     @property
     def is_silent(self) -> bool:
         """Whether the next image is overdue: a slow camera is not a silent one."""
-        return time.monotonic() - self._silent_since_s > 2 * self._interval_s
+        return time.monotonic() - self._silent_since_s > 2 * (self._interval_s or 0.0)
 
     def silence(self) -> str:
         """Say for how long no image came, from whom it should, and what is in the way."""
@@ -218,9 +218,10 @@ class ImageInput:
         arrived_ns = info["received_timestamp"] or time.time_ns()
         self.received += 1
         now_s = time.monotonic()
-        if self._has_begun:
-            self._interval_s = min(now_s - self._silent_since_s, _SLOWEST_S)
-        self._has_begun, self._silent_since_s = True, now_s
+        waited_s = min(now_s - self._silent_since_s, _SLOWEST_S)
+        # What passed before the first image is no camera's interval.
+        self._interval_s = 0.0 if self._interval_s is None else waited_s
+        self._silent_since_s = now_s
         self._count_missing(info["publication_sequence_number"], arrived_ns)
         self._busy_since_ns = time.time_ns()
         waited_ns = max(0, self._busy_since_ns - arrived_ns)

@@ -39,7 +39,7 @@ class SpinningThread(threading.Thread):
                 self._executor.spin_once()
         except ExternalShutdownException:
             return
-        except Exception:
+        except Exception:  # Whatever a callback raised: told, and raised on.
             self._on_error()
             raise
 
