@@ -83,6 +83,8 @@ def test_wrong_usage_is_status_2(arguments):
         ("demo", "--duration", "-1"),
         ("demo", "--duration", "nan"),
         ("demo", "--overlay", "foo"),
+        ("export", "--node", "a-b"),
+        ("export", "--node", "/"),
         ("export", "--timeout-s", "0"),
         ("export", "--timeout-s", "inf"),
     ],

@@ -16,6 +16,9 @@ ASSUMED_FIELD_OF_VIEW_DEG = 60.0
 PINHOLE_COEFFICIENTS = (0, 4, 5, 8, 12, 14)
 SHAPE_TOLERANCE = 0.02
 """How much wider or narrower an image may be than its calibration; codecs pad to whole blocks."""
+FOCAL_SIDES = (0.01, 1000)
+"""Focal lengths that lenses have, in sides of the image: of one that sees 178 degrees without
+distortion, and of a telescope that sees a sixteenth of a degree."""
 
 _RAY_ERROR_PX = 0.5
 
@@ -122,8 +125,9 @@ def camera_from_calibration(
     Raises
     ------
     ConfigError
-        Values that are not finite, an unknown distortion model, a wrong number of coefficients, a
-        part that reaches beyond the calibrated size, or an image of another shape than the part.
+        Values that are not finite, focal lengths of no lens, an unknown distortion model, a wrong
+        number of coefficients, a part that reaches beyond the calibrated size, or an image of
+        another shape than the part.
     """
     matrix = np.asarray(matrix, np.float64).reshape(3, 3)
     projection = np.asarray(projection, np.float64).reshape(3, 4)
@@ -133,8 +137,14 @@ def camera_from_calibration(
         return None
     if not (np.isfinite(used).all() and np.isfinite(distortion).all()):
         raise ConfigError(f"camera calibration is not finite: matrix {used.tolist()}")
-    if used[0, 0] < 0 or used[1, 1] <= 0:
-        raise ConfigError(f"camera calibration has focal lengths {used[0, 0]}, {used[1, 1]} <= 0")
+    side = max(height, width) or max(image_height, image_width)
+    focal_x, focal_y = used[0, 0], used[1, 1]
+    least, most = (sides * side for sides in FOCAL_SIDES)
+    if not (least < focal_x < most and least < focal_y < most):
+        raise ConfigError(
+            f"camera calibration has focal lengths {focal_x:g}, {focal_y:g}, in pixels, which no "
+            f"lens of an image {side} pixels long has"
+        )
     fisheye = distortion_model in FISHEYE_MODELS and not rectified
     if rectified:
         distortion = np.zeros(0)

@@ -40,6 +40,8 @@ STILL_INTERVAL_NS = 1_000_000_000
 """Distance of the stamps of the images of a folder, which have no time of their own."""
 
 CAMERA_RETRY_S = 1.0
+_CAMERA_TIMEOUT_MS = 10_000
+"""For a network stream to answer, and for its next image: OpenCV's own 30 s cannot be stopped."""
 _ASK_TIMEOUT_S = 3.0
 _LIVE_FORMATS = frozenset(("hls", "dash", "mpjpeg"))
 """Of which the length that a server states is a playlist's, or means nothing."""
@@ -231,7 +233,11 @@ class Camera(Media):
         self._start(self._grab())
 
     def _open(self) -> cv2.VideoCapture:
-        return cv2.VideoCapture(int(self.source) if self.source.isdecimal() else self.source)
+        if "://" not in self.source:
+            return cv2.VideoCapture(int(self.source) if self.source.isdecimal() else self.source)
+        timeouts = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, cv2.CAP_PROP_READ_TIMEOUT_MSEC)
+        options = [value for name in timeouts for value in (name, _CAMERA_TIMEOUT_MS)]
+        return cv2.VideoCapture(self.source, cv2.CAP_ANY, options)
 
     def _grab(self) -> Iterator[MediaFrame]:
         count = 0
@@ -343,24 +349,26 @@ def open_media(
     Raises
     ------
     MediaError
-        Nothing there, unreadable, or without any image.
+        Nothing there, unreadable, or without any image; or a topic of what is no bag.
     ImageError
         A single image file that cannot be decoded.
     """
     source = str(source)
     if not source:
         raise MediaError("no input given; use a video, image, folder, bag or camera number")
-    if is_camera(source):
-        return Camera(source, stop)
-    path = Path(source)
+    camera, path = is_camera(source), Path(source)
     try:
-        if not path.exists():
+        if not (camera or path.exists()):
             raise MediaError(f"{source}: no such file, folder or camera")
-        if is_bag(path):
+        if not camera and is_bag(path):
             # What reads bags takes as long to load as OpenCV, and most inputs are none.
             from tddfa_ros.core.bag_media import Bag
 
             return Bag(path, topic, told)
+        if topic:
+            raise MediaError(f"{source}: is no bag, so it has no topic {topic}; leave it out")
+        if camera:
+            return Camera(source, stop)
         if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
             return Images(path, told)
     except OSError as error:

@@ -6,6 +6,7 @@ right-handed, as viewers expect; triangles run counter-clockwise seen from outsi
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import zlib
@@ -122,12 +123,14 @@ def face_mesh(
 
 
 def merged(meshes: Sequence[FaceMesh]) -> FaceMesh:
-    """Join meshes into one, for pictures with several faces; textures come to lie side by side.
+    """Join meshes into one, for pictures with several faces; textures come to lie in a square.
+
+    Row by row from the top left, as viewers take no picture of many textures in a line.
 
     Raises
     ------
     ExportError
-        No mesh, or textures of different heights.
+        No mesh, or textures of different sizes.
     """
     if not meshes:
         raise ExportError("no face to write")
@@ -148,15 +151,23 @@ def merged(meshes: Sequence[FaceMesh]) -> FaceMesh:
     ]
     if len(textured) < len(meshes):
         return joined
-    if len({len(texture) for _, texture in textured}) > 1:
-        raise ExportError("textures of different heights cannot be joined; use one texture size")
-    widths = np.array([texture.shape[1] for _, texture in textured])
-    uv = [
-        (uv * [width, 1] + [end - width, 0]) / [widths.sum(), 1]
-        for (uv, _), width, end in zip(textured, widths, widths.cumsum(), strict=True)
-    ]
-    texture = np.concatenate([texture for _, texture in textured], axis=1)
-    return replace(joined, uv=np.concatenate(uv).astype(np.float32), texture_bgr=texture)
+    if len({texture.shape for _, texture in textured}) > 1:
+        raise ExportError("textures of different sizes cannot be joined; use one texture size")
+    column_count = math.ceil(math.sqrt(len(textured)))
+    row_count = math.ceil(len(textured) / column_count)
+    height, width, channel_count = textured[0][1].shape
+    sheet = np.zeros((row_count, height, column_count, width, channel_count), np.uint8)
+    uv = []
+    for index, (own_uv, texture) in enumerate(textured):
+        row, column = divmod(index, column_count)
+        sheet[row, :, column] = texture
+        corner = np.array([column, row_count - 1 - row])
+        uv.append((own_uv + corner) / [column_count, row_count])
+    return replace(
+        joined,
+        uv=np.concatenate(uv).astype(np.float32),
+        texture_bgr=sheet.reshape(row_count * height, column_count * width, channel_count),
+    )
 
 
 def mesh_files(path: str | os.PathLike[str]) -> list[Path]:

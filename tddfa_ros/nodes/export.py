@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from pathlib import PurePath
 
 import rclpy
+from rclpy.exceptions import NameValidationException
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.validate_full_topic_name import validate_full_topic_name
 
 from tddfa_msgs.srv import ExportMesh
 from tddfa_ros.core.config_arguments import above_zero
@@ -54,7 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-texture", action="store_true", help="neither texture nor vertex colours"
     )
     parser.add_argument(
-        "--node", default="/face_node", metavar="NAME", help="face node (default %(default)s)"
+        "--node",
+        type=_node_name,
+        default="/face_node",
+        metavar="NAME",
+        help="face node (default %(default)s)",
     )
     parser.add_argument(
         "--timeout-s",
@@ -63,6 +69,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="seconds to wait for the node, and for its answer (default %(default)g)",
     )
+
+
+def _node_name(text: str) -> str:
+    name = "/" + text.strip("/")
+    try:
+        validate_full_topic_name(name)
+    except NameValidationException as error:
+        reason = str(error).splitlines()[0].rpartition("topic name ")[2].rstrip(":")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a node's name: it {reason}") from error
+    return name
 
 
 def run(args: argparse.Namespace) -> int:
@@ -84,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
         file_name=args.file,
     )
     with _node() as node:
-        answer = ask(node, f"/{args.node.strip('/')}/export_mesh", request, args.timeout_s)
+        answer = ask(node, f"{args.node}/export_mesh", request, args.timeout_s)
     say(f"{answer.vertex_count} vertices, {answer.triangle_count} triangles -> {answer.path}")
     return 0
 

@@ -20,6 +20,7 @@ from rclpy.serialization import deserialize_message
 
 from tddfa_msgs.msg import FaceArray
 from tddfa_ros.core.interruption import Interruption
+from tddfa_ros.core.media import is_camera
 from tddfa_ros.nodes.children import NodeDiedError
 from tddfa_ros.nodes.recorder import stamp_ns_of
 from tddfa_ros.nodes.run_statistics import RunStatistics
@@ -96,7 +97,8 @@ def run(args: argparse.Namespace) -> int:
         session = stack.enter_context(
             Session(FaceCounter, folder, {"model_set": str(chosen)}, {"input": args.device})
         )
-        say(f"publishing camera {args.device} on /image and its faces on /faces; Ctrl-C ends")
+        source = f"camera {args.device}" if is_camera(args.device) else args.device
+        say(f"publishing {source} on /image and its faces on /faces; Ctrl-C ends")
         _watch(session, stop)
     return 0
 

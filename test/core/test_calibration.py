@@ -177,6 +177,11 @@ def test_an_uncalibrated_camera_is_none():
         ({"distortion_model": "equidistant"}, "5 coefficients"),
         ({"distortion": [np.nan] * 5}, "finite"),
         ({"matrix": K * [[-1], [1], [1]]}, "focal"),
+        (
+            {"matrix": K / [[640], [480], [1]]},
+            "in pixels, which no lens of an image 640 pixels long",
+        ),
+        ({"matrix": K * [[1], [1e305], [1]]}, "no lens"),
     ],
 )
 def test_bad_calibrations_are_refused(changed, word):

@@ -351,6 +351,25 @@ def test_an_address_where_nothing_answers_is_told_as_one():
         open_media(address)
 
 
+def test_a_server_that_says_nothing_is_given_up(monkeypatch):
+    monkeypatch.setattr(media_module, "_CAMERA_TIMEOUT_MS", 300)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/video"
+        begun_s = time.monotonic()
+        with pytest.raises(MediaError, match="nothing answers"):
+            open_media(address)
+        assert time.monotonic() - begun_s < 10  # OpenCV's own limit is 30 seconds
+
+
+def test_a_topic_of_what_is_no_bag_is_an_error(tmp_path):
+    video = str(write_video(tmp_path / "seen.avi", grey_frames(3), "MJPG"))
+    for source in (video, str(tmp_path), "97"):
+        with pytest.raises(MediaError, match=f"{source}: is no bag, so it has no topic /camera"):
+            open_media(source, topic="/camera")
+    with pytest.raises(MediaError, match="no such file"):
+        open_media(tmp_path / "none.mcap", topic="/camera")
+
+
 def test_camera_is_opened_again_when_it_fails(tmp_path, monkeypatch):
     # A file as a camera "fails" at its end, and is there again when opened.
     monkeypatch.setattr(media_module, "CAMERA_RETRY_S", 0.01)

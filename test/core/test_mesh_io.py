@@ -2,6 +2,7 @@
 
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -274,6 +275,30 @@ def test_merged_meshes_keep_their_parts(mesh):
     assert merged([mesh]) is mesh
     with pytest.raises(ExportError, match="no face"):
         merged([])
+
+
+@pytest.mark.parametrize(
+    ("count", "columns", "rows"), [(2, 2, 1), (3, 2, 2), (5, 3, 2), (10, 4, 3)]
+)
+def test_each_of_many_merged_faces_keeps_its_texture(mesh, count, columns, rows):
+    height, width = mesh.texture_bgr.shape[:2]
+    rng = np.random.default_rng(count)
+    textures = rng.integers(0, 256, (count, *mesh.texture_bgr.shape), np.uint8)
+    all_of_them = merged([replace(mesh, texture_bgr=texture) for texture in textures])
+    assert all_of_them.texture_bgr.shape == (rows * height, columns * width, 3)
+    assert all_of_them.uv.min() >= 0 and all_of_them.uv.max() <= 1
+    for uv, texture in zip(np.split(all_of_them.uv, count), textures, strict=True):
+        assert np.array_equal(_texels(all_of_them.texture_bgr, uv), _texels(texture, mesh.uv))
+    wider = replace(mesh, texture_bgr=np.zeros((height, width + 1, 3), np.uint8))
+    with pytest.raises(ExportError, match="sizes"):
+        merged([mesh, wider])
+
+
+def _texels(texture, uv):
+    """Where a viewer finds a vertex's colour: u from the left, v from the bottom of the picture."""
+    size = texture.shape[1::-1]
+    column, up = np.floor(uv * size - 1e-3).astype(int).clip(0).T
+    return texture[size[1] - 1 - up, column]
 
 
 def test_bad_meshes_and_paths_are_refused(mesh, tmp_path):
