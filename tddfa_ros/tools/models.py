@@ -40,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "import", help="make a set from a folder with the files of the public 3DDFA_V2 release"
     )
     importing.add_argument("folder", type=Path, metavar="FOLDER", help="flat, or a checkout")
-    _add_set_arguments(importing, "mb1 if it is there")
+    default_out = str(model_set.USER_FOLDER / SET_NAME)
+    _add_set_arguments(importing, default_out, "mb1 if it is there")
 
     fetching = actions.add_parser(
         "fetch", help="download public networks and make a set of them, after showing the licence"
@@ -53,7 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"{SET_NAME}: the 3DDFA_V2 release; {YUNET}: a copy of a set (--base) that detects "
         "faces with YuNet; default: %(default)s",
     )
-    _add_set_arguments(fetching, "mb1")
+    _add_set_arguments(
+        fetching, f"{default_out}, and of {YUNET} the base's name with _{YUNET} there", "mb1"
+    )
     fetching.add_argument(
         "--base",
         default="",
@@ -81,13 +84,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_set_arguments(parser: argparse.ArgumentParser, default_regressor: str) -> None:
+def _add_set_arguments(
+    parser: argparse.ArgumentParser, default_out: str, default_regressor: str
+) -> None:
     parser.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
-        help=f"folder of the new set; default: {model_set.USER_FOLDER / SET_NAME}, and of {YUNET} "
-        f"the base's name with _{YUNET} there",
+        help=f"folder of the new set; default: {default_out}",
     )
     parser.add_argument(
         "--regressor",

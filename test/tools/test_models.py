@@ -52,6 +52,14 @@ def test_wrong_usage_is_status_2(capsys, arguments):
     assert "usage: python -m tddfa_ros models" in err
 
 
+@pytest.mark.parametrize(("action", "told"), [("import", False), ("fetch", True)])
+def test_help_of_an_action_tells_of_its_own_sets_alone(capsys, action, told):
+    status, out, _ = models(capsys, action, "--help")
+    assert status == 0
+    assert "~/.cache/tddfa_ros/models/tddfa_v2" in out
+    assert ("yunet" in out) == told
+
+
 def test_list_without_any_set_says_how_to_get_one(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(model_set, "__file__", str(tmp_path / "a/b/c/model_set.py"))
     monkeypatch.delenv("AMENT_PREFIX_PATH", raising=False)
