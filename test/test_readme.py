@@ -89,14 +89,24 @@ def test_topics_are_those_that_the_node_has():
         assert f'"{row}"' in sources, row
 
 
-def test_code_runs():
-    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+def test_code_runs(tmp_path):
+    pytest.importorskip("skimage", reason="the example's picture")
+    from tddfa_ros.core.recording import VideoWriter
+    from tddfa_ros.core.sample_media import astronaut_picture
+
+    blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    with VideoWriter(tmp_path / "talk.mp4", 30.0) as writer:
+        for _ in range(3):
+            writer.write(astronaut_picture())
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", "".join(blocks)],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     assert re.search(r"\(\d{4,}, 3\)", done.stdout), done.stdout
+    assert "2 ['f00001']" in done.stdout
+    assert (tmp_path / "face.glb").read_bytes().startswith(b"glTF")

@@ -6,9 +6,17 @@ import ast
 import importlib.util
 import re
 
+import numpy as np
 import pytest
+from rclpy.serialization import deserialize_message
 
 from tddfa_msgs.msg import Face, FaceArray
+from tddfa_ros.core import model_set
+from tddfa_ros.core.config import PipelineConfig
+from tddfa_ros.core.pipeline import FacePipeline
+from tddfa_ros.core.sample_media import astronaut_picture
+from tddfa_ros.nodes.face_bytes import face_array_bytes
+from tddfa_ros.nodes.raw_image import ImageHeader
 
 RELIABILITY = {"best_effort": "best effort", "reliable": "reliable"}
 ROW = re.compile(r"\| (in|out) \| `([^`]+)` \| `([^`]+)` \| (\d+) \| ([a-z ]+) \|")
@@ -17,6 +25,26 @@ ROW = re.compile(r"\| (in|out) \| `([^`]+)` \| `([^`]+)` \| (\d+) \| ([a-z ]+) \
 @pytest.fixture
 def page(repository):
     return (repository / "docs" / "ros.md").read_text()
+
+
+@pytest.fixture
+def face_message():
+    """What a node with the embedded set publishes of a picture; the vertices of its first face."""
+    models = model_set.load(model_set.find("embedded"))
+    pipeline = FacePipeline(models, PipelineConfig())
+    try:
+        result = pipeline.process(astronaut_picture(), 0)
+        vertices = pipeline.vertices(result.faces[0])
+    finally:
+        pipeline.close()
+    data = face_array_bytes(
+        result,
+        ImageHeader(1, 2, "camera"),
+        model_set=models.name,
+        processing_time_s=0.0,
+        frames_dropped=0,
+    )
+    return deserialize_message(data, FaceArray), vertices
 
 
 def described(endpoint, direction):
@@ -66,6 +94,22 @@ def test_fields_that_the_example_reads_exist(page):
     assert set(re.findall(r"message\.(\w+)", example)) <= set(
         FaceArray.get_fields_and_field_types()
     )
+
+
+def test_listener_in_python_rebuilds_the_vertices(page, ros, face_message):
+    message, vertices = face_message
+    example = next(
+        block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "class" in block
+    )
+    code = {"__name__": "example"}
+    exec(example, code)
+    listener = code["Listener"]()
+    try:
+        listener.on_faces(message)
+        rebuilt = listener.model.vertices(code["morphable_params"](message.faces[0].params))
+    finally:
+        listener.destroy_node()
+    np.testing.assert_array_equal(rebuilt, vertices)
 
 
 def test_launch_files_and_their_arguments_exist(page, repository):
