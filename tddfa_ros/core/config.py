@@ -98,7 +98,8 @@ class PipelineConfig(CheckedConfig):
     )
     detection_threshold: float = option(
         0.0,
-        "Least detector score of a face, 0 to 1; 0 takes the model set's own.",
+        "Detector score from which a face begins, 0 to 1; from 0.6 times that on if the regressor "
+        "is as good as certain. 0 takes the model set's own.",
         minimum=0.0,
         maximum=1.0,
         runtime=True,

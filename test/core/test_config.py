@@ -4,12 +4,18 @@ import pytest
 
 from tddfa_ros.core.config import PipelineConfig, options
 from tddfa_ros.core.errors import ConfigError
+from tddfa_ros.core.track import FAINT_SHARE
 
 
 def test_every_setting_is_described_and_its_default_allowed():
     PipelineConfig()
     for name, (_, about) in options(PipelineConfig).items():
         assert about.description.endswith("."), name
+
+
+def test_detection_threshold_tells_which_fainter_faces_begin():
+    about = options(PipelineConfig)["detection_threshold"][1]
+    assert f"{FAINT_SHARE:g} times" in about.description
 
 
 @pytest.mark.parametrize(
