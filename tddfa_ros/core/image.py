@@ -1,6 +1,8 @@
-"""What the pipeline takes as an image, checked once at its boundary."""
+"""What the pipeline takes as an image and its time, checked once at its boundary."""
 
 from __future__ import annotations
+
+import operator
 
 import numpy as np
 
@@ -33,3 +35,20 @@ def require_bgr_image(image: np.ndarray) -> np.ndarray:
     if image.size == 0:
         raise ImageError(f"image of shape {image.shape} has no pixels")
     return np.ascontiguousarray(image)
+
+
+def require_stamp_ns(stamp_ns: int) -> int:
+    """Return `stamp_ns` as an int, if it counts nanoseconds.
+
+    Raises
+    ------
+    ImageError
+        No integer, such as seconds, of which all would be one moment.
+    """
+    try:
+        return operator.index(stamp_ns)
+    except TypeError as error:
+        raise ImageError(
+            f"stamp_ns is {stamp_ns!r}, a {type(stamp_ns).__name__}: expected nanoseconds as an "
+            "int; of seconds, give round(seconds * 1e9)"
+        ) from error

@@ -11,7 +11,7 @@ from tddfa_ros.core.crop import roi_from_box, roi_from_landmarks
 from tddfa_ros.core.cut import SHOWING, TELLING, contrast_of, shows_another
 from tddfa_ros.core.followed import Observation, Track
 from tddfa_ros.core.hold import ShapeHold
-from tddfa_ros.core.image import require_bgr_image
+from tddfa_ros.core.image import require_bgr_image, require_stamp_ns
 from tddfa_ros.core.model_set import ModelSet
 from tddfa_ros.core.morphable import HeldShape, MorphableModel
 from tddfa_ros.core.motion import Motion, bounds_of
@@ -83,9 +83,9 @@ class FacePipeline:
         Raises
         ------
         ImageError
-            The image is not BGR uint8, or empty.
+            The image is not BGR uint8, or empty, or the stamp is no integer.
         """
-        image = require_bgr_image(image_bgr)
+        image, stamp_ns = require_bgr_image(image_bgr), require_stamp_ns(stamp_ns)
         image_hw = (image.shape[0], image.shape[1])
         watch, tracker = Stopwatch(), self._tracker
         # Time that jumps or an image of another shape: begin anew. In another resolution faces go

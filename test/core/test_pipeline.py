@@ -306,6 +306,13 @@ def test_what_is_no_image_is_refused_and_the_next_image_is_served(make_pipeline,
     assert len(pipeline.process(obama[0][0], 0).faces) == 1
 
 
+def test_a_stamp_in_seconds_is_refused_and_the_next_image_is_served(make_pipeline, obama):
+    pipeline = make_pipeline()
+    with pytest.raises(ImageError, match="nanoseconds"):
+        pipeline.process(obama[0][0], 0.033)
+    assert len(pipeline.process(obama[0][0], 33_000_000).faces) == 1
+
+
 def test_another_smoothing_gives_out_what_the_old_one_held_back(make_pipeline, obama):
     window = {"smoothing": "window", "window_before": 1, "window_after": 2}
     pipeline = make_pipeline(**window)
