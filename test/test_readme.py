@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib
 import importlib.util
 import re
@@ -69,6 +70,29 @@ def test_targets_of_make_exist():
     named = {shlex.split(command)[1] for command in commands("make ")}
     assert named <= targets
     assert {"demo", "test", "bench"} <= named
+
+
+def test_packages_from_pypi_are_those_that_no_rosdep_key_brings():
+    (line,) = re.findall(r"^pip install --user (.+)$", TEXT, re.MULTILINE)
+    named = set(line.split())
+    keys = re.findall(r"<exec_depend>(.+?)</", (REPOSITORY / "package.xml").read_text())
+    imported = set()
+    for path in (REPOSITORY / "tddfa_ros").rglob("*.py"):
+        # Training is not of the run time, and the reference runs in its own environment.
+        if "training" in path.parts or path.name == "reference_program.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add((node.module or "").partition(".")[0])
+    by_key = {"numpy": "numpy", "cv2": "opencv", "PIL": "pil", "scipy": "scipy", "yaml": "yaml"}
+    assert {f"python3-{key}" for key in by_key.values()} <= set(keys)
+    # hri_msgs is optional; onnx brings protobuf, which is imported from "google".
+    known = {"tddfa_ros", "hri_msgs", "google", *keys, *by_key}
+    outside = imported - sys.stdlib_module_names - known
+    names = {"skimage": "scikit-image", "fast_simplification": "fast-simplification"}
+    assert {names.get(module, module) for module in outside} == named
 
 
 def test_links_lead_somewhere():
