@@ -21,6 +21,12 @@ from tddfa_ros.core.errors import ConfigError, TddfaError
 
 UNBOUNDED = 1e18
 """End of a range that has only its other end."""
+_GIVEN_AS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number with a decimal point, such as 1.0",
+    str: "a text, in quotes if it looks like a number ('1' in a file, \"'1'\" in a shell)",
+}
 
 
 class ConfigParameters:
@@ -74,7 +80,10 @@ class ConfigParameters:
         described.dynamic_typing = name in self._dynamic
         try:
             declared = self._node.declare_parameter(name, default, described)
-        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+        except InvalidParameterTypeException as error:
+            kind = type(default)
+            raise ConfigError(f"parameter {name}: {error}; give {_GIVEN_AS[kind]}") from error
+        except InvalidParameterValueException as error:
             raise ConfigError(f"parameter {name}: {error}") from error
         return self._checked(declared)
 

@@ -83,6 +83,22 @@ def test_bad_values_at_start_are_refused(make_host, values):
         make_host(**values)
 
 
+@pytest.mark.parametrize(
+    ("values", "remedy"),
+    [
+        ({"speed": 1}, "with a decimal point, such as 1.0"),
+        ({"size": 2.0}, "a whole number"),
+        ({"on": 1}, "true or false"),
+        ({"mode": 1}, "a text"),
+    ],
+)
+def test_values_of_another_type_at_start_are_refused_with_how_to_give_them(
+    make_host, values, remedy
+):
+    with pytest.raises(ConfigError, match=remedy):
+        make_host(**values)
+
+
 def test_runtime_change_is_applied_at_once(make_host):
     host = make_host(running=True)
     assert host.set(speed=2.0, mode="b").successful
