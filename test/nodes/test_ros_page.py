@@ -8,6 +8,8 @@ import re
 
 import numpy as np
 import pytest
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
 from rclpy.serialization import deserialize_message
 
 from tddfa_msgs.msg import Face, FaceArray
@@ -16,6 +18,7 @@ from tddfa_ros.core.config import PipelineConfig
 from tddfa_ros.core.pipeline import FacePipeline
 from tddfa_ros.core.sample_media import astronaut_picture
 from tddfa_ros.nodes.face_bytes import face_array_bytes
+from tddfa_ros.nodes.face_node import FaceNode
 from tddfa_ros.nodes.raw_image import ImageHeader
 
 RELIABILITY = {"best_effort": "best effort", "reliable": "reliable"}
@@ -110,6 +113,25 @@ def test_listener_in_python_rebuilds_the_vertices(page, ros, face_message):
     finally:
         listener.destroy_node()
     np.testing.assert_array_equal(rebuilt, vertices)
+
+
+def test_a_face_node_runs_in_a_program_of_ones_own(page, ros):
+    class Once(SingleThreadedExecutor):
+        def spin(self):
+            (node,) = self.get_nodes()
+            states.append(node._state_machine.current_state[1])
+            self.spin_once(timeout_sec=0.0)
+
+    states = []
+    (example,) = [
+        block
+        for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+        if "FaceNode" in block
+    ]
+    executor = Once()
+    exec(example, {"FaceNode": FaceNode, "Parameter": Parameter, "executor": executor})
+    executor.shutdown()
+    assert states == ["active"]
 
 
 def test_launch_files_and_their_arguments_exist(page, repository):
