@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 
 from tddfa_ros.core.errors import TddfaError
-from tddfa_ros.core.interruption import EXIT_TERMINATED
+from tddfa_ros.core.interruption import EXIT_TERMINATED, Interruption
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
@@ -92,7 +92,9 @@ def _run_verb(name: str, arguments: list[str]) -> int:
     verb = VERBS[name]
     if verb.needs_ros:
         _check_ros(name)
-    module = importlib.import_module(verb.module)
+    # Compiled modules make an ImportError of an interruption: it takes effect after them.
+    with Interruption():
+        module = importlib.import_module(verb.module)
     parser = argparse.ArgumentParser(
         prog=f"python -m tddfa_ros {name}",
         description=module.__doc__,

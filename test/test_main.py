@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 
@@ -160,6 +161,27 @@ def test_a_reader_that_goes_away_is_no_traceback():
 def test_interruption_is_status_130():
     done = run_with("raise KeyboardInterrupt")
     assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_a_verb_is_imported_ends_in_order(tmp_path, number, status):
+    # As a compiled module that is interrupted while it begins.
+    (tmp_path / "verb.py").write_text(
+        "import signal\n"
+        "try:\n"
+        f"    signal.raise_signal({int(number)})\n"
+        "except BaseException as error:\n"
+        "    raise ImportError('initialization failed') from error\n"
+    )
+    done = python(
+        "import sys\n"
+        "from tddfa_ros import __main__ as program\n"
+        "program.VERBS['image'] = program.Verb('verb', '')\n"
+        "sys.exit(program.main(['image']))\n",
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
+    )
+    assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
 
 
