@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from tddfa_ros.core.errors import TddfaError
 from tddfa_ros.core.interruption import EXIT_TERMINATED, Interruption
@@ -109,6 +110,13 @@ def _on_sigterm(*_: object) -> None:
     raise SystemExit(EXIT_TERMINATED)
 
 
+def _open_closed_streams() -> None:
+    """Give what the caller has closed to nobody: else the next file would get its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115  stays open
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one verb.
 
@@ -117,6 +125,7 @@ def main(argv: list[str] | None = None) -> int:
     int
         0, or 1 after a :class:`TddfaError`, 130 after Ctrl-C; argparse exits with 2 on wrong usage.
     """
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         # Names of files need not be text that the terminal can show.
         if isinstance(stream, io.TextIOWrapper):

@@ -158,6 +158,21 @@ def test_a_reader_that_goes_away_is_no_traceback():
     assert done.returncode == 1
 
 
+@pytest.mark.parametrize("numbers", [(0,), (1,), (2,), (0, 1, 2)])
+def test_closed_streams_are_nobodys_and_no_files(numbers):
+    body = (
+        "print(sys.stdin.read(), flush=True); sys.stderr.write('said'); "
+        "sys.exit(100 + open(sys.executable, 'rb').fileno())"
+    )
+
+    def close() -> None:
+        for number in numbers:
+            os.close(number)
+
+    done = run_with(body, stdin=subprocess.DEVNULL, preexec_fn=close)
+    assert done.returncode > 102, done.stderr
+
+
 def test_interruption_is_status_130():
     done = run_with("raise KeyboardInterrupt")
     assert done.returncode == 130
