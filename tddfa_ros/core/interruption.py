@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
 import threading
 from collections.abc import Iterable, Iterator
@@ -11,6 +12,14 @@ from typing import Any, Self, TypeVar
 Item = TypeVar("Item")
 
 EXIT_TERMINATED = 143
+
+
+def set_from_handler(event: threading.Event) -> None:
+    """Set an event from a signal's handler: in a thread, so that the handler cannot hang.
+
+    The signal may have come in the event's own `wait`, with the lock held that `set` waits for.
+    """
+    _thread.start_new_thread(event.set, ())
 
 
 class Interruption:
@@ -39,7 +48,7 @@ class Interruption:
         if self._signal:
             self._raise()
         self._signal = number
-        self.event.set()
+        set_from_handler(self.event)
 
     def _raise(self) -> None:
         if self._signal == signal.SIGTERM:

@@ -17,6 +17,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from tddfa_ros.core.errors import TddfaError
+from tddfa_ros.core.interruption import set_from_handler
 from tddfa_ros.nodes.spinning import SpinningThread
 
 RCLError = rclpy_implementation.RCLError
@@ -65,7 +66,7 @@ def run_node(
         return 1
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: set_from_handler(stop))
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     except RCLError as error:

@@ -37,6 +37,16 @@ def test_a_signal_wakes_what_waits_for_an_item():
     assert waited == [True]
 
 
+@pytest.mark.timeout(20)
+def test_a_signal_amid_the_waiting_for_it_does_not_hang():
+    waited = []
+    with pytest.raises(KeyboardInterrupt), Interruption() as stop:
+        with stop.event._cond:  # as `wait` does for a moment
+            os.kill(os.getpid(), signal.SIGINT)
+        waited.append(stop.event.wait(10))
+    assert waited == [True]
+
+
 def test_second_signal_acts_at_once():
     done = []
     with pytest.raises(KeyboardInterrupt), Interruption():

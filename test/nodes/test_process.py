@@ -90,3 +90,15 @@ def test_a_signal_ends_it_cleanly(number):
     done.send_signal(number)
     _, errors = done.communicate(timeout=60)
     assert (done.returncode, errors) == (0, "")
+
+
+def test_a_signal_amid_the_waiting_for_it_ends_it_too():
+    code = NODE.format(tick="pass").replace(
+        "stop.wait()",
+        "with stop._cond:  # as `wait` does for a moment\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "        stop.wait()",
+    )
+    command = [sys.executable, "-c", f"import signal\n{code}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
