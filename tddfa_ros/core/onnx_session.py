@@ -10,12 +10,17 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from google.protobuf.message import DecodeError, Message
-from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 
 from tddfa_ros.core.array_file import read_bounded
 from tddfa_ros.core.errors import ModelSetError, UnsafeFileError
+
+# Read as it is loaded. Else it keeps an id of the device and a database of what it was used for in
+# the home folder, and sends them to its maker. Who wants that sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 
 MAX_NETWORK_BYTES = 256 * 1024 * 1024
 # Longer than the gaps between most operators of a small network, and short beside the time slice

@@ -1,5 +1,8 @@
 """Networks from outside: what is refused, and what a run costs when there is none."""
 
+import os
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -234,3 +237,12 @@ def test_threads_sleep_between_runs():
         session.run({"x": x})
         time.sleep(0.05)
     assert time.process_time() - used < 0.25, "half a core or more while nothing runs"
+
+
+def test_the_runtime_keeps_nothing_of_its_use(tmp_path):
+    """From 1.31 on it collects that, and sends it to its maker, unless told not to."""
+    own = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "TMPDIR"), str(tmp_path))
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"} | own
+    command = [sys.executable, "-c", "import tddfa_ros.core.onnx_session"]
+    subprocess.run(command, env=environment, check=True, timeout=60)
+    assert not list(tmp_path.rglob("*"))
