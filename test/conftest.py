@@ -30,6 +30,7 @@ HIGHEST_DOMAIN = 101
 def pytest_configure(config: pytest.Config) -> None:
     """Keep the user's model sets, ROS logs and running nodes out of the tests."""
     os.environ.pop("TDDFA_MODELS", None)
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # for tests that import it themselves
     # A process of pytest-xdist inherits the domain of the first one, but needs its own.
     if "PYTEST_XDIST_WORKER" in os.environ or "ROS_DOMAIN_ID" not in os.environ:
         # Odd ones; those of the worlds that end-to-end tests start are even.
