@@ -1,5 +1,6 @@
 import json
 import resource
+import struct
 
 import numpy as np
 import pytest
@@ -68,6 +69,21 @@ def test_stamp_is_read_from_the_bytes(stamp_ns):
     image = encode_image(np.zeros((4, 4, 3), np.uint8), header)
     assert stamp_ns_of(image) == stamp_ns
     assert stamp_ns_of(serialize_message(FaceArray(header=header.message()))) == stamp_ns
+    # The first bytes say in which order the others are.
+    big_endian = struct.pack(">4B2I", 0, 0, 0, 0, header.sec, header.nanosec)
+    assert stamp_ns_of(big_endian) == stamp_ns
+
+
+def test_images_that_nobody_answers_do_not_pile_up(fitted, tmp_path):
+    info = {"source_timestamp": START_NS, "received_timestamp": START_NS}
+    picture = np.zeros((4, 4, 3), np.uint8)
+    with Recording(tmp_path, None) as recording:
+        for index in range(300):
+            header = header_of(index * FRAME_NS)
+            recording.add_image(encode_image(picture, header), info)
+            if index % 100 == 99:
+                recording.add_faces(faces_of(fitted, header), info)
+                assert recording._index_by_stamp == {}
 
 
 def test_video_bag_and_lines_hold_the_same_run(fitted, tmp_path):

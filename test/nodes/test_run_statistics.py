@@ -32,6 +32,14 @@ def test_counts_rate_and_latency_of_a_known_run():
     assert statistics.as_dict()["dropped"] == 1
 
 
+def test_images_that_were_lost_on_the_way_are_missed_though_the_node_knows_of_none():
+    statistics = RunStatistics()
+    for index in range(5):
+        statistics.add_image(index, index)
+    statistics.add_faces(4, 5, [], 0)
+    assert statistics.missed_count == statistics.as_dict()["dropped"] == 4
+
+
 def test_unanswered_images_do_not_pile_up():
     statistics = RunStatistics()
     for index in range(1000):
