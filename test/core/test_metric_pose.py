@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from tddfa_ros.core.calibration import Camera
-from tddfa_ros.core.metric_pose import FitError, solve_metric_pose
+from tddfa_ros.core.metric_pose import LEAST_PIXEL_NOISE, FitError, solve_metric_pose
 
 # Face frame (x out of the face, y to the subject's left, z up) of an upright face that looks into
 # the camera, in the optical frame.
@@ -109,6 +109,25 @@ def test_covariance_covers_the_error(distance_m):
     assert np.mean(np.array(squared) < 12.59) > 0.90
 
 
+def test_no_fit_is_taken_to_be_surer_than_landmarks_ever_are():
+    """Exact points have the covariance of noise of LEAST_PIXEL_NOISE, noisy ones that of theirs."""
+    rng = np.random.default_rng(7)
+    points = head_points(rng)
+    rotation, position = turned(20, -5), np.array([0.1, 0.05, 0.7])
+    exact = PINHOLE.project(points @ rotation.T + position)
+    noisy = exact + rng.normal(scale=2.0, size=exact.shape)
+    of_exact, of_noisy = (
+        solve_metric_pose(points, pixels, PINHOLE, rotation) for pixels in (exact, noisy)
+    )
+    variance = of_noisy.residual_px**2 * len(points) / (2 * len(points) - 6)
+    assert variance == pytest.approx(4.0, rel=0.25)
+    np.testing.assert_allclose(
+        np.sqrt(np.diag(of_exact.covariance)) / LEAST_PIXEL_NOISE,
+        np.sqrt(np.diag(of_noisy.covariance) / variance),
+        rtol=0.05,
+    )
+
+
 def test_unknown_size_shows_along_the_line_of_sight():
     rng = np.random.default_rng(2)
     points = head_points(rng)
@@ -117,6 +136,20 @@ def test_unknown_size_shows_along_the_line_of_sight():
     pose = solve_metric_pose(points, pixels, PINHOLE, rotation, size_uncertainty=0.05)
     assert np.sqrt(pose.covariance[2, 2]) == pytest.approx(0.05, rel=0.1)
     assert np.sqrt(pose.covariance[0, 0]) < 0.01
+
+
+def test_a_residual_is_in_pixels_of_the_image_across_and_down():
+    """Of pixels that are not square: those of half a field, as interlaced cameras give them."""
+    rng = np.random.default_rng(6)
+    points = head_points(rng)
+    rotation, position = turned(15), np.array([0.05, 0.0, 0.8])
+    noise_px = rng.normal(scale=1.0, size=(68, 2))
+    for down in (0.25, 1.0, 4.0):
+        camera = Camera(np.diag([1, down, 1]) @ PINHOLE.matrix, np.zeros(0), False, 480, 640)
+        pixels = camera.project(points @ rotation.T + position) + noise_px
+        pose = solve_metric_pose(points, pixels, camera, rotation)
+        # 136 numbers, of which six parameters explain their share.
+        assert pose.residual_px == pytest.approx(np.sqrt(2), rel=0.1)
 
 
 def test_a_head_of_another_size_is_farther_in_proportion():
@@ -134,3 +167,11 @@ def test_no_pose_rather_than_a_wrong_one():
     assert solve_metric_pose(points, one_pixel, PINHOLE, turned(0)) is None
     not_finite = np.full((68, 2), np.nan)
     assert solve_metric_pose(points, not_finite, PINHOLE, turned(0)) is None
+
+
+@pytest.mark.parametrize("distance_m", [0.01, 150.0])
+def test_no_head_is_in_the_lens_or_beyond_what_a_camera_sees(distance_m):
+    points = head_points(np.random.default_rng(4))
+    rotation, position = turned(0), np.array([0.0, 0.0, distance_m])
+    pixels = PINHOLE.project(points @ rotation.T + position)
+    assert solve_metric_pose(points, pixels, PINHOLE, rotation) is None

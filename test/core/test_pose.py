@@ -45,6 +45,15 @@ def test_upright_face_looking_into_the_camera():
     assert pose.scale == pytest.approx(5e-4 * 300 / 120)
 
 
+def test_scale_is_the_mean_of_across_and_down():
+    """A network is free to say of a face that it is wider than it is high, and so is a region."""
+    wide = make_params(np.eye(3) * [[2], [1], [1]], roi_xyxy=(0.0, 0.0, 120.0, 240.0))
+    assert head_pose(wide).scale == pytest.approx(5e-4 * (2 + 2) / 2)
+    assert head_pose(make_params(np.eye(3) * [[3], [1], [9]])).scale == pytest.approx(
+        5e-4 * 300 / 120 * (3 + 1) / 2
+    )
+
+
 @no_deadline
 @given(yaw=angles, pitch=pitches, roll=angles)
 def test_axes_of_the_face_frame(yaw, pitch, roll):
@@ -172,12 +181,24 @@ def test_rotation_is_proper_and_nearest(quat, stretch, skew):
     # The polar factor of rotation times positive symmetric matrix is that rotation.
     nearest = nearest_rotation(truth @ symmetric)
     np.testing.assert_allclose(nearest, truth, atol=1e-10)
+    # Where a reflection is nearest, the rotation nearest to it turns what is least.
+    reflected = nearest_rotation(truth @ np.diag([3.0, -0.5, 2.0]))
+    np.testing.assert_allclose(reflected, truth, atol=1e-10)
     mirrored = nearest_rotation(-truth @ symmetric)
     assert np.linalg.det(mirrored) == pytest.approx(1)
     np.testing.assert_allclose(mirrored @ mirrored.T, np.eye(3), atol=EXACT)
 
 
-@pytest.mark.parametrize("camera", [np.zeros((3, 4)), np.full((3, 4), np.nan), np.ones((3, 4))])
+@pytest.mark.parametrize(
+    "camera",
+    [
+        np.zeros((3, 4)),
+        np.full((3, 4), np.nan),
+        np.ones((3, 4)),
+        np.vstack([np.eye(3, 4)[:2], np.full((1, 4), np.nan)]),
+    ],
+    ids=["nothing", "nan", "one direction", "depth nan"],
+)
 def test_a_camera_without_direction_does_not_crash(camera):
     params = make_params(np.eye(3))
     pose = head_pose(
