@@ -172,6 +172,9 @@ def test_time_goes_on_in_a_recording_of_less_than_half_a_second_that_is_repeated
     steps = np.diff(now_ns)
     assert set(steps) == {0, FRAME_NS}
     assert now_ns[-1] == 5 * once[-1]
+    # Nor does it go back where it is no repetition, but goes on beyond.
+    steps = np.diff(times(tracker, [FRAME_NS * index for index in range(20)]))
+    assert set(steps) == {FRAME_NS}
 
 
 def test_searches_that_miss_a_face_end_it_only_in_a_row(tracker):
@@ -240,12 +243,17 @@ def test_faces_followed_and_lost_are_scaled_with_the_images(tracker):
     walk(tracker, [(f, {left: (100 + 2 * f, 200), right: (400, 200)}) for f in range(1, 9)])
     walk(tracker, [(9, {left: (118, 200)})])
     assert [track.id for track in tracker.active] == [left]
-    velocity_px_s = tracker.active[0].motion.velocity_px_s
+    tracker.confirm(found(box_at(118, 200)), 0.5, followed(tracker))
+    (track,) = tracker.active
+    velocity_px_s = track.motion.velocity_px_s
+    bounds_xyxy = np.array([motion.bounds_xyxy for motion in track.course])
     twice_hw = (2 * IMAGE_HW[0], 2 * IMAGE_HW[1])
     assert tracker.begin_frame(10 * FRAME_NS, twice_hw) is False
     (track,) = tracker.active
     np.testing.assert_allclose(track.box_xyxy, box_at(236, 400, 88), atol=1e-3)
     np.testing.assert_array_equal(track.motion.velocity_px_s, 2 * velocity_px_s)
+    scaled = [motion.bounds_xyxy for motion in track.course]
+    np.testing.assert_allclose(scaled, 2 * bounds_xyxy, rtol=1e-6)
     seen = [face_at(240, 400, 80), face_at(800, 400, 80)]
     np.testing.assert_allclose(track.observation.landmarks[:4], seen[0].landmarks[:4] - [4, 0, 0])
     assert track.observation.landmarks.dtype == np.float32
@@ -253,6 +261,11 @@ def test_faces_followed_and_lost_are_scaled_with_the_images(tracker):
     tracker.add(box_at(800, 400, 88), 0.9, seen[1], 10 * FRAME_NS, twice_hw)
     assert [track.id for track in tracker.active] == [left, right]
     assert tracker.begin_frame(11 * FRAME_NS, twice_hw) is True
+    # Who is lost only now is expected where a search found him before.
+    tracker.update([None, seen[1]], 11 * FRAME_NS, twice_hw)
+    tracker.begin_frame(12 * FRAME_NS, twice_hw)
+    tracker.add(box_at(244, 400, 88), 0.9, face_at(244, 400, 80), 12 * FRAME_NS, twice_hw)
+    assert {track.id for track in tracker.active} == {left, right}
 
 
 def test_two_faces_that_cross_keep_their_ids(tracker):
@@ -296,7 +309,8 @@ def test_lost_faces_that_return_at_once_are_reunited_so_that_all_move_least(trac
     assert places == {left: pytest.approx(165), right: pytest.approx(225)}
 
 
-def test_a_face_whose_track_went_astray_is_reunited_although_the_track_still_lives(tracker):
+@pytest.mark.parametrize("score", [0.9, 0.2], ids=["clear", "faint"])
+def test_a_face_whose_track_went_astray_is_reunited_although_the_track_still_lives(tracker, score):
     """A regressor without confidence follows the wall behind a face that hid."""
     (face_id,) = begin(tracker, (300, 200))
     walk(tracker, [(frame, {face_id: (300 + 3 * frame, 200)}) for frame in range(1, 10)])
@@ -305,12 +319,47 @@ def test_a_face_whose_track_went_astray_is_reunited_although_the_track_still_liv
     walk(tracker, [(frame, {face_id: (327 - 12 * (frame - 9), 200)}) for frame in range(10, 18)])
     at = (300 + 3 * 18, 200)
     tracker.begin_frame(18 * FRAME_NS, IMAGE_HW)
-    detections = found(box_at(*at))
+    detections = found(box_at(*at), scores=[score])
     assert tracker.confirm(detections, 0.5, followed(tracker)) == [0]
-    tracker.add(box_at(*at), 0.9, face_at(*at), 18 * FRAME_NS, IMAGE_HW)
+    tracker.add(box_at(*at), score, face_at(*at), 18 * FRAME_NS, IMAGE_HW)
     (track,) = tracker.active
     assert track.id == face_id
     assert track.motion.bounds_xyxy[0] + 40 == pytest.approx(at[0])
+
+
+def test_a_face_that_searches_wrongly_gave_up_is_awaited_where_it_was_followed_to(tracker):
+    (face_id,) = begin(tracker, (100, 100))
+    walk(tracker, [(frame, {face_id: (100 + 2 * frame, 100)}) for frame in range(1, 9)])
+    tracker.confirm(found(box_at(116, 100)), 0.5, followed(tracker))
+    walk(tracker, [(frame, {face_id: (116, 100 + 12 * (frame - 8))}) for frame in range(9, 24)])
+    for _ in range(SEARCHES_WITHOUT_FACE):
+        tracker.confirm(found(), 0.5, followed(tracker))
+    assert not tracker.active
+    tracker.begin_frame(24 * FRAME_NS, IMAGE_HW)
+    tracker.add(box_at(116, 292), 0.9, face_at(116, 292), 24 * FRAME_NS, IMAGE_HW)
+    assert [track.id for track in tracker.active] == [face_id]
+
+
+def test_a_face_that_no_search_has_found_for_long_is_awaited_where_it_was_followed(tracker):
+    (face_id,) = begin(tracker, (100, 200))
+    walk(tracker, [(frame, {face_id: (100 + 5 * frame, 200)}) for frame in range(1, 61)])
+    walk(tracker, [(61, {})])
+    tracker.begin_frame(62 * FRAME_NS, IMAGE_HW)
+    tracker.add(box_at(410, 200), 0.9, face_at(410, 200), 62 * FRAME_NS, IMAGE_HW)
+    assert [track.id for track in tracker.active] == [face_id]
+
+
+def test_the_place_of_a_lost_face_is_kept_where_another_one_was_taken_for_it(tracker):
+    """Somebody appears beside it for an image; then it comes back, on the other side."""
+    (face_id,) = begin(tracker, (200, 200))
+    walk(tracker, [(1, {})])
+    tracker.begin_frame(2 * FRAME_NS, IMAGE_HW)
+    tracker.add(box_at(240, 200), 0.9, face_at(240, 200), 2 * FRAME_NS, IMAGE_HW)
+    assert [track.id for track in tracker.active] == [face_id]
+    walk(tracker, [(3, {})])
+    tracker.begin_frame(4 * FRAME_NS, IMAGE_HW)
+    tracker.add(box_at(160, 200), 0.9, face_at(160, 200), 4 * FRAME_NS, IMAGE_HW)
+    assert [track.id for track in tracker.active] == [face_id]
 
 
 def test_a_faint_detection_brings_back_a_lost_face_but_begins_no_new_one(tracker):
