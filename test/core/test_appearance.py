@@ -57,12 +57,23 @@ def test_two_who_part_as_they_were_stay_who_they_are(change):
     watch(memory, 10, {"a": look(0.3), "b": look(0.6)}, FAR)
     watch(memory, 10, {"a": look(0.5), "b": look(0.5)}, NEAR)
     parted = {"a": look(0.3 + change), "b": look(0.6 + change)}
+    assert watch(memory, SETTLING_FRAMES, parted, FAR) == []
+    # In the light that there is now, as the one before was long ago.
+    assert memory.unlikeness("a", parted["a"]) < 0.03
     assert watch(memory, 30, parted, FAR) == []
 
 
 def test_without_a_meeting_nobody_is_exchanged():
     memory = Appearances()
     watch(memory, 10, {"a": look(0.3), "b": look(0.6)}, FAR)
+    assert watch(memory, 30, {"a": look(0.6), "b": look(0.3)}, FAR) == []
+
+
+def test_a_meeting_is_over_once_both_have_been_known_again():
+    memory = Appearances()
+    watch(memory, 10, {"a": look(0.3), "b": look(0.6)}, FAR)
+    watch(memory, 3, {"a": look(0.3), "b": look(0.6)}, NEAR)
+    watch(memory, SETTLING_FRAMES + 1, {"a": look(0.3), "b": look(0.6)}, FAR)
     assert watch(memory, 30, {"a": look(0.6), "b": look(0.3)}, FAR) == []
 
 

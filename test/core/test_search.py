@@ -24,7 +24,6 @@ def test_result_is_due_at_one_frame_only(search):
     image = np.full((2, 2, 3), 7, np.uint8)
     boxes = {"f1": np.zeros(4, np.float32)}
     search.start(image, 10, boxes, 1)
-    image[:] = 9  # the caller may reuse its buffer
     for frame in range(10, 10 + LAG_FRAMES):
         assert search.collect(frame) is None
         assert search.running
@@ -33,6 +32,22 @@ def test_result_is_due_at_one_frame_only(search):
     assert result.followed is boxes
     assert not search.running
     assert search.collect(100) is None
+
+
+def test_the_caller_may_use_its_image_for_another_one_at_once():
+    go_on = threading.Event()
+
+    def slow(image, index, zoom):
+        go_on.wait(10)
+        return detections(image[0, 0, 0])
+
+    search = BackgroundSearch(slow)
+    image = np.full((2, 2, 3), 7, np.uint8)
+    search.start(image, 0, {}, 1)
+    image[:] = 9
+    go_on.set()
+    assert search.collect(LAG_FRAMES).detections.boxes_xyxy[0, 0] == 7
+    search.close()
 
 
 def test_a_slow_search_is_waited_for_when_due():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tddfa_ros.core.appearance import SETTLING_FRAMES, SIDE
 from tddfa_ros.core.config import PipelineConfig
-from tddfa_ros.core.followed import Observation
+from tddfa_ros.core.followed import COURSE_S, Observation
 from tddfa_ros.core.track import SEARCHES_WITHOUT_FACE, Tracker
 from tddfa_ros.core.types import Detections, MorphableParams
 
@@ -408,6 +408,55 @@ def test_a_search_confirms_whom_it_saw_whatever_they_are_called_by_then(tracker)
     np.testing.assert_allclose(track.box_xyxy, box_at(150, 200), atol=1e-3)
 
 
+def test_an_age_goes_with_the_name(tracker):
+    begin(tracker, (150, 200))
+    follow(tracker, 4, 1, face_at(150, 200))
+    tracker.add(box_at(450, 200), 0.9, face_at(450, 200), 4 * FRAME_NS, IMAGE_HW)
+    older, newer = tracker.active
+    ages = {track.id: (track.age_frames, track.first_stamp_ns) for track in (older, newer)}
+    assert ages == {"f00001": (4, 0), "f00002": (0, 4 * FRAME_NS)}
+    older.exchange_names(newer)
+    assert {track.id: (track.age_frames, track.first_stamp_ns) for track in (older, newer)} == ages
+
+
+def test_a_course_is_as_long_as_it_should_be(tracker):
+    begin(tracker, (150, 200))
+    follow(tracker, 20, 1, face_at(150, 200))
+    (track,) = tracker.active
+    ages_s = [(track.stamp_ns - motion.stamp_ns) * 1e-9 for motion in track.course]
+    assert ages_s[0] >= COURSE_S > ages_s[1]
+
+
+def test_a_fit_changes_by_where_its_landmarks_are_in_the_image():
+    before, aside = face_at(100, 200), face_at(108, 194)
+    assert before.change_to(aside) == pytest.approx(10 / 80)
+    assert aside.change_to(face_at(108, 194)) == 0
+    aside.landmarks[:, 2] += 50
+    assert before.change_to(aside) == pytest.approx(10 / 80)
+
+
+def test_a_lost_face_is_awaited_between_where_it_was_and_where_its_motion_leads(tracker):
+    (face_id,) = begin(tracker, (100, 200))
+    walk(tracker, [(frame, {face_id: (100 + 8 * frame, 200)}) for frame in range(1, 16)])
+    tracker.confirm(found(box_at(220, 200)), 0.5, followed(tracker))
+    walk(tracker, [(16, {})])
+    for frame in range(17, 30):
+        tracker.begin_frame(frame * FRAME_NS, IMAGE_HW)
+    # Behind it, then beyond where it can be by now, then where it stopped.
+    for x, known in ((70, False), (480, False), (290, True)):
+        tracker.add(box_at(x, 200), 0.9, face_at(x, 200), 29 * FRAME_NS, IMAGE_HW)
+        assert (face_id in [track.id for track in tracker.active]) is known
+
+
+@pytest.mark.parametrize("half", [15.0, 100.0])
+def test_a_face_of_quite_another_size_is_not_the_lost_one(tracker, half):
+    (face_id,) = begin(tracker, (200, 200))
+    walk(tracker, [(1, {face_id: (200, 200)}), (2, {})])
+    tracker.begin_frame(3 * FRAME_NS, IMAGE_HW)
+    tracker.add(box_at(200, 200, half), 0.9, face_at(200, 200, half), 3 * FRAME_NS, IMAGE_HW)
+    assert [track.id for track in tracker.active] == ["f00002"]
+
+
 def test_the_age_of_a_face_that_came_back_counts_the_images_without_it(tracker):
     (face_id,) = begin(tracker, (200, 200))
     walk(tracker, [(1, {face_id: (200, 200)}), *((frame, {}) for frame in range(2, 12))])
@@ -605,6 +654,17 @@ def test_a_lost_face_returns_with_less_confidence_than_a_new_one_begins_with(tra
         fit = face_at(x, 200, confidence=0.95)
         tracker.add(box_at(x, 200), 0.9, fit, frame * FRAME_NS, IMAGE_HW)
     assert [track.id for track in tracker.active] == [face_id]
+
+
+def test_what_would_go_on_as_a_face_is_not_one_that_returns(tracker):
+    (face_id,) = begin(tracker, (100, 200))
+    frame = follow(tracker, 6, 1, face_at(100, 200, confidence=0.7))
+    assert [track.id for track in tracker.active] == [face_id]
+    frame = follow(tracker, 1, frame, None)
+    tracker.begin_frame(frame * FRAME_NS, IMAGE_HW)
+    fit = face_at(100, 200, confidence=0.7)
+    tracker.add(box_at(100, 200), 0.9, fit, frame * FRAME_NS, IMAGE_HW)
+    assert not tracker.active
 
 
 def test_faint_candidates_have_the_room_that_others_leave(tracker):
