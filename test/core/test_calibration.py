@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tddfa_ros.core.calibration import Camera, camera_from_calibration
+from tddfa_ros.core.calibration import (
+    ASSUMED_FIELD_OF_VIEW_DEG,
+    Camera,
+    assumed_camera,
+    camera_from_calibration,
+)
 from tddfa_ros.core.errors import ConfigError
 
 K = np.array([[600.0, 0, 330], [0, 610, 230], [0, 0, 1]])
@@ -68,8 +73,9 @@ def test_a_pixel_has_its_ray_or_none(model, radius_px, angle):
         assert radius_px > 0.5 * last_px
 
 
-def test_a_rectified_image_has_the_projection_matrix_and_no_distortion():
-    camera = calibration(rectified=True)
+@pytest.mark.parametrize("model", ["plumb_bob", "equidistant"])
+def test_a_rectified_image_has_the_projection_matrix_and_no_distortion(model):
+    camera = calibration(rectified=True, distortion=D[:4], distortion_model=model)
     np.testing.assert_allclose(camera.project(np.array([[0.1, 0.2, 1.0]])), [[370, 340]])
 
 
@@ -113,9 +119,22 @@ def test_no_part_or_all_of_the_sensor_changes_nothing():
         np.testing.assert_array_equal(calibration(roi_xywh=roi).matrix, K)
 
 
-def test_a_part_beyond_the_sensor_is_refused():
-    with pytest.raises(ConfigError, match=r"320x240 at \(400, 120\) reaches beyond 640x480"):
-        calibration(roi_xywh=(400, 120, 320, 240))
+@pytest.mark.parametrize("corner", [(400, 120), (160, 300)])
+def test_a_part_beyond_the_sensor_is_refused(corner):
+    x, y = corner
+    with pytest.raises(ConfigError, match=rf"320x240 at \({x}, {y}\) reaches beyond 640x480"):
+        calibration(roi_xywh=(x, y, 320, 240), image_height=240, image_width=320)
+
+
+@pytest.mark.parametrize(("height", "width"), [(480, 640), (641, 333)])
+def test_an_assumed_camera_sees_its_angle_from_edge_to_edge_about_the_middle(height, width):
+    camera = assumed_camera(height, width)
+    # The outer edges of the first and the last column, half a pixel beyond their centres.
+    (left, right), middle_y = (-0.5, width - 0.5), (height - 1) / 2
+    rays = camera.rays(np.array([[left, middle_y], [right, middle_y]]))
+    half = np.tan(np.radians(ASSUMED_FIELD_OF_VIEW_DEG / 2))
+    np.testing.assert_allclose(rays, [[-half, 0], [half, 0]], atol=1e-12)
+    assert camera.matrix[0, 0] == camera.matrix[1, 1]
 
 
 @pytest.mark.parametrize(
@@ -182,6 +201,8 @@ def test_an_uncalibrated_camera_is_none():
             "in pixels, which no lens of an image 640 pixels long",
         ),
         ({"matrix": K * [[1], [1e305], [1]]}, "no lens"),
+        ({"matrix": K * [[1], [-1], [1]]}, "focal"),
+        ({"matrix": K * [[1], [0], [1]]}, "focal"),
     ],
 )
 def test_bad_calibrations_are_refused(changed, word):

@@ -1,5 +1,7 @@
 """Metric poses of fitted faces: a head at a known place, seen by a distorted lens."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -110,6 +112,20 @@ def test_origin_is_the_sellion_and_axes_are_those_of_the_face_frame(model):
     np.testing.assert_allclose(vertices[100], 0, atol=1e-9)
     out, left, up = ((face_model.mean - face_model.mean[100]) * UNIT_M)[:, [2, 0, 1]].T
     np.testing.assert_allclose(vertices, np.stack([out, left, up], axis=1), atol=1e-7)
+
+
+def test_where_no_sellion_is_known_the_origin_is_the_upper_end_of_the_nose(model):
+    """Of the landmarks of iBUG, 27 to 30 go down the bridge of the nose."""
+    without = replace(model.face_model, sellion_triangle=None, sellion_weights=None)
+    metric = MetricFaces(MorphableModel(without))
+    rng = np.random.default_rng(1)
+    shape, expression = rng.normal(size=(2, 2)).astype(np.float32)
+    params = MorphableParams(
+        np.zeros((3, 4), np.float32), shape, expression, np.zeros(4, np.float32), 120
+    )
+    np.testing.assert_allclose(metric.landmarks_m(params)[27], 0, atol=1e-9)
+    # Landmark k is vertex k.
+    np.testing.assert_allclose(metric.vertices_m(params)[27], 0, atol=1e-7)
 
 
 def test_head_width_is_the_distance_of_the_ears_and_scales_the_distance(model):

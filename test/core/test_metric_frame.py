@@ -87,6 +87,25 @@ def test_filters_begin_anew_on_reset_and_with_another_size_of_head(frames, resul
     )
 
 
+@pytest.mark.parametrize("change", [{"pose_min_cutoff_hz": 0.01}, {"pose_beta": 0.0}])
+def test_other_settings_of_the_filters_hold_from_the_next_image_on(pipeline, result, change):
+    camera = camera_of(result)
+    aside = np.float32([10, 0, 0])
+    faces = [replace(face, landmarks=face.landmarks + aside) for face in result.faces]
+    moved = replace(result, stamp_ns=33_333_333, faces=tuple(faces))
+    config = replace(MetricConfig(pose_min_cutoff_hz=0.1, pose_beta=1.0), **change)
+    changed, fresh = (
+        MetricFrames(pipeline.model, before)
+        for before in (MetricConfig(pose_min_cutoff_hz=0.1, pose_beta=1.0), config)
+    )
+    places = []
+    for frames in (changed, fresh):
+        assert all(frames.frame(result, camera).poses)
+        frames.configure(config)
+        places.append(frames.frame(moved, camera).poses[0].position_m)
+    np.testing.assert_array_equal(*places)
+
+
 @pytest.mark.parametrize("appears", [True, False])
 def test_filters_begin_anew_where_a_calibration_appears_or_vanishes(frames, result, appears):
     """Though the camera be the assumed one, so that the heads are hardly elsewhere."""

@@ -48,6 +48,15 @@ def test_noise_of_a_head_at_rest_is_halved_at_least(smoother):
     assert (np.std([turn_of(p) for p in smoothed[20:]], axis=0) < 0.5 * turns[20:].std(0)).all()
 
 
+def test_a_head_far_behind_which_the_filters_lag_is_still_the_same_head():
+    """What counts is how far it went from one image to the next, not from where it is shown."""
+    smoother = MetricSmoother(min_cutoff_hz=0.1, beta=0.0)
+    for frame in range(30):
+        x_m = 0.03 * frame
+        shown_m = smoother.smooth("f1", frame * FRAME_NS, pose_at([x_m, 0, 1])).position_m[0]
+    assert shown_m < x_m - 0.3
+
+
 def test_a_moving_head_lags_by_less_than_two_frames(smoother):
     velocity, spin = np.array([0.5, 0.0, 0.2]), np.array([0.0, 1.5, 0.0])
     for frame in range(40):
