@@ -232,6 +232,7 @@ def test_disabled_it_answers_what_it_held_back_and_shows_no_face(
     enable(False)
     await_that(lambda: len(answers) == 8)
     await_that(lambda: markers and markers[-1].markers[0].action == Marker.DELETEALL)
+    assert markers[-1].markers[0].header.frame_id == "camera"
     # One that had come already when it was disabled.
     see(8)
     enable(True)
