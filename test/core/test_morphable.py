@@ -185,7 +185,19 @@ def test_fills_the_given_array(model):
 def test_coefficients_of_another_model_are_refused(model):
     params = make_params()
     wrong = dataclasses.replace(params, shape=params.shape[:-1])
-    for compute in (model.landmarks, model.vertices, lambda p: model.landmarks_batch([p])):
+    with_sellion = MorphableModel(
+        dataclasses.replace(
+            model.face_model, sellion_triangle=0, sellion_weights=np.array([1, 0, 0], np.float32)
+        )
+    )
+    for compute in (
+        model.landmarks,
+        model.vertices,
+        lambda p: model.landmarks_batch([params, p]),
+        lambda p: model.vertices_batch([params, p]),
+        lambda p: model.model_landmarks(p.shape, p.expression),
+        lambda p: with_sellion.model_sellion(p.shape, p.expression),
+    ):
         with pytest.raises(ModelSetError, match=r"\(5, 3\) coefficients .* 6 shape and 3"):
             compute(wrong)
     with pytest.raises(ModelSetError, match="from one model set"):

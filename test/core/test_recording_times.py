@@ -28,6 +28,13 @@ def test_a_time_lapse_of_the_lowest_rate_keeps_its_times_also_where_a_picture_is
     assert [times.next_ns(s * 10**9) / 1e9 for s in stamps_s] == [0, 1000, 2000, 4000, 5000, 7000]
 
 
+def test_pictures_that_come_late_now_and_then_shift_none_of_those_after_them():
+    times = _Times(30.0)
+    stamps_ms = [0, 33, 30, 66, 100, 95, 133, 166, 160, 200]
+    shown_ms = [times.next_ns(stamp_ms * 10**6) / 1e6 for stamp_ms in stamps_ms]
+    assert shown_ms == [0, 33, 33, 66, 100, 100, 133, 166, 166, 200]
+
+
 @given(
     st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 20), min_size=1),
     st.sampled_from([None, 0.001, 30.0, 1000.0]),

@@ -77,6 +77,7 @@ def test_frame_is_one_line_with_the_promised_keys(face):
     assert line.endswith("\n")
     assert line.count("\n") == 1
     values = json.loads(line)
+    assert values.keys() == {"frame", "stamp_ns", "faces"}  # a frame of a video is no file
     assert values["frame"] == 7
     assert values["stamp_ns"] == 123_456_789_012_345_678
     assert {

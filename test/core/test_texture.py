@@ -91,6 +91,20 @@ def test_what_neither_half_shows_stays_unknown():
     assert (filled[20:] == 0).all()
 
 
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+def test_nothing_of_the_unknown_is_mixed_into_what_is_mirrored(share):
+    """The mirror image of a texel lies between four others, some of which may be unknown."""
+    seen = np.zeros((SIZE, SIZE), bool)
+    seen[10:50, 40:60] = True
+    texture = plain((200, 100, 50), seen)
+    before = texture.copy()
+    filled = fill_mirrored(texture, mirror_left_right() - np.float32(share))
+    mirrored = filled[..., 3] == MIRRORED
+    assert mirrored.sum() == (40 - 1) * (20 - 1)
+    assert (filled[mirrored] == (200, 100, 50, MIRRORED)).all()
+    np.testing.assert_array_equal(texture, before)
+
+
 def test_the_seam_has_no_step_in_brightness():
     _, x = np.mgrid[:SIZE, :SIZE]
     light = 60 + 2 * x  # from one side
