@@ -131,12 +131,14 @@ def complete(texture_bgra: np.ndarray) -> np.ndarray:
     known = texture_bgra[..., 3] > UNKNOWN
     colour = texture_bgra[..., :3].astype(np.float32)
     filled = _push_pull(colour * known[..., None], known.astype(np.float32))
-    out = np.where(known[..., None], colour, filled)
-    return np.rint(np.clip(out, 0, 255)).astype(np.uint8)
+    return np.rint(np.clip(filled, 0, 255)).astype(np.uint8)
 
 
 def _push_pull(weighted: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Colours from (h, w, 3) sums and their (h, w) weights in [0, 1]; every texel gets one."""
+    """Colours from (h, w, 3) sums and their (h, w) weights in [0, 1]; every texel gets one.
+
+    That of a weight of 1 is its sum.
+    """
     height, width = weight.shape
     if max(height, width) == 1 or weight.min() > 0:
         mean = weighted / np.maximum(weight, 1e-6)[..., None]

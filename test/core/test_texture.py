@@ -91,6 +91,18 @@ def test_what_neither_half_shows_stays_unknown():
     assert (filled[20:] == 0).all()
 
 
+@pytest.mark.parametrize(("half", "seam"), [(240, 255), (10, 0)])
+def test_no_brightness_beyond_white_or_black_at_the_seam(half, seam):
+    """The seen part is brighter, or darker, at the seam than its mirror image is."""
+    _, x = np.mgrid[:SIZE, :SIZE]
+    seen = x < 40
+    texture = plain((half, half, half), seen)
+    texture[32:, 32:40, :3] = seam
+    texture[32:, 24:32, :3] = 128
+    row = fill_mirrored(texture, mirror_left_right())[50, 40:, 0].astype(int)
+    assert np.abs(row - half).max() <= abs(seam - half)
+
+
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
 def test_nothing_of_the_unknown_is_mixed_into_what_is_mirrored(share):
     """The mirror image of a texel lies between four others, some of which may be unknown."""
@@ -157,6 +169,14 @@ def test_a_texture_completes_itself_as_the_head_turns(dome_model):
     assert np.abs(result[..., :3] - truth)[known].mean() < 2
     first_only = TextureAverage(SIZE)
     assert not first_only.texture()[..., 3].any()
+
+
+def test_a_layout_has_every_size_one_after_the_other(dome_model):
+    layout = Renderer(dome_model).texture_layout
+    for size in (16, 40, 16):
+        buffer = layout.unwrapped((size, size))
+        assert (buffer.height, buffer.width) == (size, size)
+        assert layout.mirror_map(size).shape == (size, size, 2)
 
 
 def test_mirror_map_swaps_the_sides(dome_model):

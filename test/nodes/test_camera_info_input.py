@@ -64,6 +64,14 @@ def test_raw_and_rectified_images(cameras, send):
     assert cameras._log.lines == []
 
 
+def test_each_image_has_the_camera_of_its_size(cameras):
+    cameras._keep(calibration())
+    for height, width in ((480, 640), (240, 320), (480, 640)):
+        camera = cameras.camera(height, width, rectified=False)
+        assert (camera.height, camera.width) == (height, width)
+        assert camera.matrix[0, 0] == pytest.approx(500 * width / 640)
+
+
 def test_an_image_of_half_the_size(cameras, send):
     send(calibration())
     camera = cameras.camera(240, 320, rectified=False)
@@ -96,6 +104,14 @@ def test_the_newest_message_holds(cameras, send):
     send(calibration())
     send(calibration(k=[600.0, *K[1:]]))
     assert cameras.camera(480, 640, rectified=False).matrix[0, 0] == 600
+
+
+def test_the_end_of_a_stream_is_that_of_its_camera(cameras):
+    cameras._keep(calibration())
+    assert cameras.camera(480, 640, rectified=False) is not None
+    cameras.stop()
+    cameras.start()
+    assert cameras.camera(480, 640, rectified=False) is None
 
 
 def test_an_uncalibrated_camera_is_one_line(cameras, send):
@@ -167,6 +183,10 @@ def test_what_was_published_once_before_the_start_is_heard(plain_node, cameras):
     cameras.stop()
     publisher = plain_node.create_publisher(CameraInfo, "camera_info", LATCHED)
     publisher.publish(calibration())
+    cameras.start()
+    assert cameras.camera(480, 640, rectified=False).matrix[0, 0] == 500
+    # In every stream anew.
+    cameras.stop()
     cameras.start()
     assert cameras.camera(480, 640, rectified=False).matrix[0, 0] == 500
     # Later messages of the same publisher come, too.

@@ -265,14 +265,14 @@ def test_the_texture_averages_its_track(stage, pipeline, result, photo):
     assert message.encoding == "bgra8"
     assert np.array_equal(pixels_of(message), average.texture())
     # Another size, or a reset, begins anew.
-    for settings, reset in (({"texture_size": 300}, False), ({"texture_size": 300}, True)):
-        stage.outputs.configure(stage.configs(**settings))
+    for image, reset in ((photo, False), (darker, True)):
+        stage.outputs.configure(stage.configs(texture_size=300))
         if reset:
             stage.outputs.reset()
         count = len(kept)
-        stage.publish(result, darker)
+        stage.publish(result, image)
         fresh = TextureAverage(300)
-        scene = scene_of(pipeline, result, darker)
+        scene = scene_of(pipeline, result, image)
         fresh.add(*scene.frame.texture(0, 300, least_facing=LEAST_FACING))
         assert np.array_equal(pixels_of(stage.newest(kept, count + 1)), fresh.texture())
 
@@ -280,11 +280,13 @@ def test_the_texture_averages_its_track(stage, pipeline, result, photo):
 def test_textures_of_gone_faces_are_forgotten(stage, result, photo):
     kept, _ = stage.listen(TEXTURE_TOPIC)
     first = result.faces[0]
-    for number in range(TEXTURES_KEPT + 2):
+    shown = [*range(TEXTURES_KEPT), 0, TEXTURES_KEPT]  # the first one is shown again
+    for count, number in enumerate(shown, 1):
         face = SimpleNamespace(**{**vars(first), "id": f"g{number}"})
         stage.publish(FrameResult(number, 0, *photo.shape[:2], (face,)), photo)
-        stage.newest(kept, number + 1)
-    assert len(stage.outputs._pictures._averages._by_id) == TEXTURES_KEPT
+        stage.newest(kept, count)
+    kept_ids = list(stage.outputs._pictures._averages._by_id)
+    assert kept_ids == [f"g{number}" for number in shown[-TEXTURES_KEPT:]]
 
 
 def test_pictures_without_a_face_are_blank_and_there_is_no_texture(stage, result, photo):
