@@ -57,6 +57,28 @@ def test_every_landmark_is_marked_at_its_place():
         assert image[y - 1 : y + 2, x - 1 : x + 2].max() > 200
 
 
+def test_landmarks_of_one_part_are_joined_from_the_first_to_the_last():
+    """In rows of their own, so that no line crosses another; eyes and lips are closed."""
+    landmarks = np.zeros((68, 3), np.float32)
+    parts = [17, 5, 5, 4, 5, 6, 6, 12, 8]
+    first = 0
+    for row, count in enumerate(parts):
+        landmarks[first : first + count, 0] = 20 + 16 * np.arange(count)
+        landmarks[first : first + count, 1] = 10 + 20 * row + 6 * (np.arange(count) % 2)
+        first += count
+    assert first == 68
+    image = drawn("landmarks", faces=[a_face(landmarks=landmarks)])
+    lit = image.any(axis=2)
+    first = 0
+    for row, count in enumerate(parts):
+        for start in range(first, first + count - 1):
+            x, y = landmarks[start : start + 2, :2].mean(axis=0).astype(int)
+            assert lit[y - 1 : y + 2, x].any(), (row, start)
+        first += count
+        x = 20 + 16 * (count - 1) + 8
+        assert not lit[10 + 20 * row - 5 : 10 + 20 * row + 12, x].any()
+
+
 def test_axes_of_a_frontal_face_point_to_the_subjects_left_and_up():
     nose = a_face().landmarks[27:31, :2].mean(axis=0)
     image = drawn("pose").astype(int)

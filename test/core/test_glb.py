@@ -53,6 +53,7 @@ def test_every_part_lies_where_it_is_said_to(points, faces, picture, colored, se
         surface = about["materials"][primitive["material"]]["pbrMetallicRoughness"]
         texture = about["textures"][surface["baseColorTexture"]["index"]]
         assert texture["source"] == texture["sampler"] == 0
+        assert surface["metallicFactor"] == 0  # as metal, which is what is assumed, it were dark
         assert len(about["samplers"]) == len(about["images"]) == 1
     elif colored:
         assert np.array_equal(srgb_of(values(names["COLOR_0"])), colors)

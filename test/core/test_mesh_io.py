@@ -168,6 +168,18 @@ def test_obj_without_texture_has_colours(mesh, tmp_path, dome_model):
     assert "vt" not in rows and "mtllib" not in rows
 
 
+def test_glb_without_texture_has_colours(mesh, tmp_path, read_glb):
+    plain = replace(mesh, uv=None, texture_bgr=None)
+    write_mesh(tmp_path / "head.glb", plain)
+    about, values, _ = read_glb((tmp_path / "head.glb").read_bytes())
+    (primitive,) = about["meshes"][0]["primitives"]
+    linear = values(primitive["attributes"]["COLOR_0"])
+    # Linear light, in the order red, green, blue: the darker of two tones has less.
+    for channel in range(3):
+        order = np.argsort(mesh.colors_bgr[:, 2 - channel], kind="stable")
+        assert (np.diff(linear[order, channel]) >= 0).all()
+
+
 def test_glb_reads_back_with_its_texture(mesh, tmp_path, read_glb):
     write_mesh(tmp_path / "face.glb", mesh)
     about, accessor, picture = read_glb((tmp_path / "face.glb").read_bytes())

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from tddfa_ros.core import outputs
+from tddfa_ros.core import outputs, texture
 from tddfa_ros.core.errors import ExportError
 from tddfa_ros.core.morphable import MorphableModel
 from tddfa_ros.core.outputs import OUTPUTS, OVERLAY_PARTS, Scene
@@ -128,6 +128,16 @@ def test_the_mesh_in_image_pose_lies_over_the_face(scene):
     height = scene.image_bgr.shape[0]
     assert np.allclose(mesh.vertices[:, 0], scene.frame.vertices[0][:, 0])
     assert np.allclose(height - mesh.vertices[:, 1], scene.frame.vertices[0][:, 1], atol=1e-3)
+
+
+def test_what_is_seen_at_a_grazing_angle_is_not_taken_for_the_face(scene):
+    """Its texels would show the background, or the ear."""
+    for face in range(len(scene.faces)):
+        _, facing = scene.frame.texture(face, scene.texture_size)
+        seen = scene.texture_bgra(face)[..., 3] == texture.SEEN
+        assert seen.any()
+        assert (facing > 0).sum() > seen.sum()
+        assert facing[seen].min() >= outputs.LEAST_FACING
 
 
 def test_flat_faces_have_the_colours_of_their_ids(golden_faces, renderer, model):

@@ -237,6 +237,7 @@ def test_held_shape_is_constant_and_its_vertices_are_those_of_the_params(make_pi
         np.testing.assert_allclose(
             pipeline.vertices(face), pipeline.model.vertices(face.params), atol=0.02
         )
+        np.testing.assert_array_equal(face.landmarks, pipeline.model.landmarks(face.params))
     assert len(set(shapes[:5])) == 5
     assert len(set(shapes[4:])) == 1
 

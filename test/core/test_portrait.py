@@ -24,6 +24,15 @@ def test_outside_the_image_is_black_and_the_longer_side_counts():
     assert (picture[:, 21:] == 200).all()
 
 
+def test_a_high_box_is_cut_out_whole():
+    image = np.zeros((200, 200, 3), np.uint8)
+    image[40 : 40 + SIZE, 90:110] = 255
+    picture = portrait(image, np.array([89.5, 39.5, 109.5, 39.5 + SIZE]), SIZE)
+    shown = picture[..., 0] > 0
+    assert shown.any(axis=1).all()
+    assert np.flatnonzero(shown[0]).tolist() == list(range(SIZE // 2 - 10, SIZE // 2 + 10))
+
+
 @pytest.mark.parametrize("degrees", [-40, -5, 0, 17, 60])
 def test_turned_eyes_become_level(degrees):
     """Two dots as eyes, turned by a known angle, lie side by side in the picture."""

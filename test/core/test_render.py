@@ -190,6 +190,19 @@ def test_all_outputs_share_one_pass(dome, monkeypatch):
     assert len(drawn) == 2
 
 
+def test_the_order_in_which_pictures_are_asked_for_changes_none(dome):
+    """The picture of the normals needs those alone that it shows."""
+    image = np.random.default_rng(0).integers(0, 256, (140, 160, 3), np.uint8)
+    vertices = [placed(dome.face_model)]
+    first, second = dome.frame(image, vertices), dome.frame(image, vertices)
+    normals = first.normals()
+    seen, (texture, weight) = second.seen(0), second.texture(0, 64)
+    np.testing.assert_array_equal(first.seen(0), seen)
+    for one, other in zip(first.texture(0, 64), (texture, weight), strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(second.normals(), normals)
+
+
 def test_frames_of_one_renderer_may_interleave(dome):
     image, larger = np.zeros((140, 160, 3), np.uint8), np.zeros((200, 150, 3), np.uint8)
     first = dome.frame(image, [placed(dome.face_model)])

@@ -14,7 +14,7 @@ from tddfa_ros.core.morphable import MorphableModel
 from tddfa_ros.core.network_journal import JournaledNetworks, NetworkJournal
 from tddfa_ros.core.networks import Networks
 from tddfa_ros.core.pipeline import FacePipeline
-from tddfa_ros.core.types import Detections, MorphableParams
+from tddfa_ros.core.types import Detections, MorphableParams, TrackState
 
 HEIGHT, WIDTH = 480, 640
 PERIOD_NS = 33_333_333
@@ -41,6 +41,7 @@ class Script(Networks):
     """Finds and fits the actors that are there; counts the searches of each frame."""
 
     def __init__(self, loaded, actors):
+        self._loaded = loaded
         self._model = MorphableModel(loaded.face_model)
         self._spec = loaded.regressor
         self._actors = actors
@@ -60,7 +61,8 @@ class Script(Networks):
 
     def detect(self, image_bgr, frame_index, threshold, deepest_zoom):
         self.searches[frame_index] += 1
-        found = sorted(self.there(frame_index), key=lambda actor: -actor.score)
+        found = [actor for actor in self.there(frame_index) if actor.score > threshold]
+        found.sort(key=lambda actor: -actor.score)
         boxes = np.array([actor.box_xyxy for actor in found], np.float32).reshape(-1, 4)
         return Detections(boxes, np.array([actor.score for actor in found], np.float32))
 
@@ -126,6 +128,95 @@ def test_no_image_is_searched_twice(loaded):
     always = Script(loaded, [Actor(200, 240, 120)])
     faces_of(always, loaded, 10, detection_interval_s=0.0)
     assert always.searches == dict.fromkeys(range(10), 1)
+
+
+def test_a_face_begins_in_one_image_and_is_followed_in_the_next(loaded):
+    """And is as old, by the stamps of the images, as they are."""
+    script = Script(loaded, [Actor(200, 240, 120)])
+    told = [(face.state, face.age_frames, face.age_ns) for (face,) in faces_of(script, loaded, 4)]
+    assert told[0] == (TrackState.DETECTED, 0, 0)
+    assert told[1:] == [(TrackState.TRACKED, k, k * PERIOD_NS) for k in (1, 2, 3)]
+
+
+def test_searches_find_a_followed_face_though_it_be_too_faint_to_begin(loaded):
+    clear = Actor(200, 240, 120, frames=range(10))
+    faint = replace(clear, score=0.2, frames=range(10, 1000))
+    faces = faces_of(Script(loaded, [clear, faint]), loaded, 60, detection_threshold=0.5)
+    assert {face.id for (face,) in faces} == {"f00001"}
+    assert faces[-1][0].score == pytest.approx(0.2)
+    assert not any(faces_of(Script(loaded, [replace(faint, frames=range(100))]), loaded, 20))
+
+
+def test_a_lost_face_is_searched_at_once_while_others_are_followed(loaded):
+    """Not only after the seconds between searches for new ones."""
+    stays = Actor(120, 240, 120)
+    before, after = (Actor(450, 240, 120, frames=frames) for frames in (range(9), range(14, 99)))
+    script = Script(loaded, [stays, before, after])
+    faces = faces_of(script, loaded, 26, detection_interval_s=60.0)
+    counts = [len(seen) for seen in faces]
+    assert counts[:9] == [2] * 9 and counts[9:14] == [1] * 5 and counts[25] == 2
+    assert {face.id for seen in faces for face in seen} == {"f00001", "f00002"}
+
+
+def test_in_a_still_a_fainter_face_counts_where_the_regressor_is_sure_of_it(loaded):
+    script = Script(loaded, [Actor(120, 240, 120), Actor(450, 240, 120, score=0.4)])
+    pipeline = FacePipeline(loaded, PipelineConfig(detection_threshold=0.5), script)
+    assert len(pipeline.process_still(script.image(0)).faces) == 2
+    pipeline.close()
+
+
+class Once(Script):
+    """Fits the regions of boxes, and fails with those of landmarks."""
+
+    def regress(self, image_bgr, frame_index, rois_xyxy, *, mirrored):
+        first, self.asked = not hasattr(self, "asked"), True
+        if first:
+            return super().regress(image_bgr, frame_index, rois_xyxy, mirrored=mirrored)
+        return (None,) * len(rois_xyxy), np.full(len(rois_xyxy), np.nan, np.float32)
+
+
+def test_a_still_keeps_the_fit_before_one_that_fails(loaded):
+    assert loaded.regressor.still_passes
+    script = Once(loaded, [Actor(200, 240, 120)])
+    pipeline = FacePipeline(loaded, PipelineConfig(), script)
+    (face,) = pipeline.process_still(script.image(0)).faces
+    assert width(face) == pytest.approx(120, abs=2)
+    pipeline.close()
+
+
+class Wandering(Script):
+    """What lies elsewhere whenever it is fitted anew is no face."""
+
+    def _fit(self, frame_index, roi):
+        left, top, right, bottom = roi.tolist()
+        for actor in self._actors:
+            if left < actor.x < right and top < actor.y < bottom:
+                at = replace(actor, x=(left + right) / 2 + 0.25 * actor.size)
+                return Script(self._loaded, [at])._fit(frame_index, roi)
+        return None
+
+
+@pytest.mark.parametrize(("kind", "count"), [(Script, 1), (Wandering, 0)])
+def test_what_is_elsewhere_as_soon_as_it_is_fitted_again_is_no_face(loaded, kind, count):
+    script = kind(loaded, [Actor(320, 240, 120)])
+    assert [len(faces) for faces in faces_of(script, loaded, 3)] == [count] * 3
+
+
+def test_after_a_reset_nothing_of_before_is_smoothed_or_given_out(loaded):
+    script = Script(loaded, [Actor(200, 240, 120)])
+    config = PipelineConfig(smoothing="window", window_before=2, window_after=2)
+    pipeline = FacePipeline(loaded, config, script)
+
+    def smoothed(frames):
+        results = [pipeline.process(script.image(k), k * PERIOD_NS) for k in frames]
+        ready = [out for result in results for out in pipeline.smooth(result)]
+        return [out.frame_index for out in ready]
+
+    assert smoothed(range(4)) == [0, 1]
+    pipeline.reset()
+    assert smoothed(range(4, 8)) == [4, 5]
+    assert [out.frame_index for out in pipeline.flush()] == [6, 7]
+    pipeline.close()
 
 
 def test_of_new_faces_the_largest_come_first(loaded):

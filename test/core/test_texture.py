@@ -1,5 +1,7 @@
 """Textures: averages with known answers, and a head that turns until all of it was seen."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -179,8 +181,11 @@ def test_a_layout_has_every_size_one_after_the_other(dome_model):
         assert layout.mirror_map(size).shape == (size, size, 2)
 
 
-def test_mirror_map_swaps_the_sides(dome_model):
+@pytest.mark.parametrize("known", [True, False])
+def test_mirror_map_swaps_the_sides(dome_model, known):
     """The dome is symmetric in x, so its texture is in u."""
+    if not known:
+        dome_model = replace(dome_model, symmetry=None)
     mirror = Renderer(dome_model).texture_layout.mirror_map(SIZE)
     inside = mirror[..., 0] >= 0
     y, x = np.nonzero(inside)

@@ -72,6 +72,7 @@ def test_what_is_not_given_is_an_unrectified_camera(tmp_path):
         {"camera_matrix": [1, 2, 3]},
         {"camera_matrix": {"data": [1] * 8}},
         {"camera_matrix": {"data": [0] * 9}},
+        {"camera_matrix": {"data": [600, 0, 320, 0, -601, 240, 0, 0, 1]}},
         {"camera_matrix": {"data": [float("nan")] * 9}},
         {"camera_matrix": {"data": [int("9" * 400)] * 9}},
         {"camera_matrix": {"data": [-int("9" * 400)] * 9}},
