@@ -99,6 +99,23 @@ def test_a_set_without_symmetry_fits_as_ever(model_set, astronaut):
     np.testing.assert_array_equal(plain.vector, asked.vector)
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_region_outside_the_image_leaves_the_fits_of_the_others_as_they_are(
+    embedded, astronaut, mirrored
+):
+    """Of other sizes, by which cameras are put right and mirror images turned back."""
+    regressor = Regressor(embedded, threads=1)
+    rois = np.float32(
+        [[-900, 0, -890, 10], [150, 40, 310, 200], [-900, 0, -100, 800], [180, 60, 290, 170]]
+    )
+    together, confidences = regressor.regress(astronaut, rois, mirrored=mirrored)
+    assert [fit is None for fit in together] == [True, False, True, False]
+    for index in (1, 3):
+        (alone,), (sure,) = regressor.regress(astronaut, rois[[index]], mirrored=mirrored)
+        np.testing.assert_allclose(together[index].vector, alone.vector, rtol=1e-3, atol=1e-2)
+        assert confidences[index] == pytest.approx(sure, abs=1e-4)
+
+
 def test_more_faces_than_a_batch_holds(embedded, astronaut):
     regressor = Regressor(embedded, threads=1)
     rois = np.float32([[150 + k, 40 + k, 310 + k, 200 + k] for k in range(35)])

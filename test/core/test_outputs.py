@@ -140,6 +140,18 @@ def test_what_is_seen_at_a_grazing_angle_is_not_taken_for_the_face(scene):
         assert facing[seen].min() >= outputs.LEAST_FACING
 
 
+def test_the_texture_of_a_mesh_has_no_hole(scene):
+    """The other half fills what is not seen, what is around it the rest."""
+    for face in range(len(scene.faces)):
+        known = scene.texture_bgra(face)
+        assert set(np.unique(known[..., 3])) == {texture.UNKNOWN, texture.MIRRORED, texture.SEEN}
+        filled = scene.mesh(face, with_texture=True, with_colors=False).texture_bgr
+        unknown = known[..., 3] == texture.UNKNOWN
+        assert not known[unknown].any()
+        assert filled[unknown].any(axis=1).all()
+        np.testing.assert_array_equal(filled[~unknown], known[~unknown, :3])
+
+
 def test_flat_faces_have_the_colours_of_their_ids(golden_faces, renderer, model):
     image, faces = golden_faces
     scene = Scene(image, faces, renderer, model)

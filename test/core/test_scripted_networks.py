@@ -14,6 +14,7 @@ from tddfa_ros.core.morphable import MorphableModel
 from tddfa_ros.core.network_journal import JournaledNetworks, NetworkJournal
 from tddfa_ros.core.networks import Networks
 from tddfa_ros.core.pipeline import FacePipeline
+from tddfa_ros.core.track import FAINT_SHARE
 from tddfa_ros.core.types import Detections, MorphableParams, TrackState
 
 HEIGHT, WIDTH = 480, 640
@@ -147,11 +148,29 @@ def test_searches_find_a_followed_face_though_it_be_too_faint_to_begin(loaded):
     assert not any(faces_of(Script(loaded, [replace(faint, frames=range(100))]), loaded, 20))
 
 
+@pytest.mark.parametrize(("threshold", "count"), [(0.0, 0), (0.15, 1)])
+def test_the_threshold_of_the_settings_stands_above_that_of_the_set(loaded, threshold, count):
+    score = 0.2
+    assert score < FAINT_SHARE * loaded.detector.score_threshold
+    script = Script(loaded, [Actor(200, 240, 120, score=score)])
+    faces = faces_of(script, loaded, 3, detection_threshold=threshold)
+    assert [len(seen) for seen in faces] == [count] * 3
+
+
+class UnderASky(Script):
+    """So that an image in which somebody is gone is none of another place."""
+
+    def image(self, frame_index):
+        image = super().image(frame_index)
+        image[:150] = 255
+        return image
+
+
 def test_a_lost_face_is_searched_at_once_while_others_are_followed(loaded):
     """Not only after the seconds between searches for new ones."""
     stays = Actor(120, 240, 120)
     before, after = (Actor(450, 240, 120, frames=frames) for frames in (range(9), range(14, 99)))
-    script = Script(loaded, [stays, before, after])
+    script = UnderASky(loaded, [stays, before, after])
     faces = faces_of(script, loaded, 26, detection_interval_s=60.0)
     counts = [len(seen) for seen in faces]
     assert counts[:9] == [2] * 9 and counts[9:14] == [1] * 5 and counts[25] == 2

@@ -15,6 +15,7 @@ from tddfa_ros.core.config import PipelineConfig
 from tddfa_ros.core.metric import MetricFaces
 from tddfa_ros.core.morphable import MorphableModel
 from tddfa_ros.core.pipeline import FacePipeline
+from tddfa_ros.nodes import mesh_export
 from tddfa_ros.nodes.mesh_export import FittedImage, MeshExporter
 from tddfa_ros.nodes.raw_image import ImageHeader
 
@@ -180,6 +181,21 @@ def test_a_fit_that_is_not_finite_is_refused(ask, newest):
         answer = ask(broken, pose=pose)
         assert not answer.success
         assert "not finite" in answer.message
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), ValueError("no mesh")])
+def test_what_a_library_raises_is_an_answer_and_the_next_request_is_served(
+    ask, export_dir, monkeypatch, error
+):
+    def failing(*_):
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(mesh_export, "write_mesh", failing)
+        answer = ask()
+    assert not answer.success
+    assert str(error) in answer.message
+    assert ask().success
 
 
 @pytest.mark.parametrize("name", ["head", "taken"])

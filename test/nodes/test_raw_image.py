@@ -74,6 +74,11 @@ def test_shapes_that_are_no_bgr8_image_are_refused(shape):
         encode_image(np.zeros(shape, np.uint8), HEADER)
 
 
+def test_a_stamp_in_nanoseconds():
+    assert ImageHeader(7, 8, "").stamp_ns == 7_000_000_008
+    assert ImageHeader(-1, 999_999_999, "").stamp_ns == -1
+
+
 @given(headers)
 def test_decode_inverts_encode(header):
     pixels = picture()
