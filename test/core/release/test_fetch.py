@@ -287,13 +287,14 @@ def start(server, folder, limit=0):
 
 
 def test_two_fetches_at_once_download_once(server, tmp_path):
-    server.pause_s = 0.05
+    server.pause_s = 1
     first = start(server, tmp_path)
     assert first.stdout.readline()
     second = start(server, tmp_path)
+    assert second.stdout.readline() == "waiting\n"
+    server.pause_s = 0
     outputs = [process.communicate(timeout=30) for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0], outputs
-    assert outputs[1][0].startswith("waiting\n")
     assert len(server.requests) == 1
     assert final(tmp_path).read_bytes() == CONTENT
     assert files_in(tmp_path) == ["weights/a b.bin"]
