@@ -60,6 +60,11 @@ class Interruption:
         """Whether a signal has come."""
         return self._signal != 0
 
+    def check(self) -> None:
+        """Raise what the signal stands for, if one has come: for what cannot end halfway."""
+        if self._signal:
+            self._raise()
+
     def until_requested(self, items: Iterable[Item]) -> Iterator[Item]:
         """Pass on `items` until a signal has come."""
         for item in items:

@@ -144,7 +144,11 @@ def run(args: argparse.Namespace) -> int:
         stack.enter_context(_discarding(recording))
         session = stack.enter_context(
             Session(
-                lambda: Recorder(recording), args.out / LOGS_NAME, face_parameters, media_parameters
+                lambda: Recorder(recording),
+                args.out / LOGS_NAME,
+                face_parameters,
+                media_parameters,
+                stop,
             )
         )
         say("playing    (Ctrl-C ends)")

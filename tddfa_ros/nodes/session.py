@@ -19,6 +19,7 @@ from rclpy.node import Node
 from tddfa_ros.core import model_set
 from tddfa_ros.core.errors import ModelSetNotFoundError, TddfaError
 from tddfa_ros.core.image_message import IMAGE_TYPE
+from tddfa_ros.core.interruption import Interruption
 from tddfa_ros.nodes.children import ChildNode
 from tddfa_ros.nodes.media_source import IMAGE_QOS
 from tddfa_ros.nodes.quality_of_service import served_nodes
@@ -60,6 +61,7 @@ class Session:
     folder : for the nodes' parameters and logs
     face_parameters, media_parameters : by name; the media source also waits for the face node, and
         for our listener if it subscribes to images
+    stop : a signal that comes while the nodes start ends them at once
 
     Raises
     ------
@@ -73,11 +75,13 @@ class Session:
         folder: Path,
         face_parameters: dict[str, Any],
         media_parameters: dict[str, Any],
+        stop: Interruption,
     ) -> None:
         self._make_listener = make_listener
         self._folder = folder
         self._face_parameters = face_parameters
         self._media_parameters = media_parameters
+        self._stop = stop
         self._stack = ExitStack()
         self._own_count = 0
         self._notice_until_s = math.inf
@@ -134,6 +138,7 @@ class Session:
         """Take notice of other nodes; :class:`CompanyError` if one publishes what we shall."""
         until_s = time.monotonic() + LISTEN_FOR_OTHERS_S
         while time.monotonic() < until_s:
+            self._stop.check()
             self.spin_once()
             self._refuse_company("faces")
 
@@ -155,6 +160,7 @@ class Session:
         # listener's namespace, as neither is given one.
         deadline = time.monotonic() + READY_TIMEOUT_S
         while self._full_name(self.face_node.name) not in self._served_nodes():
+            self._stop.check()
             self.face_node.check()
             if time.monotonic() > deadline:
                 raise TddfaError(

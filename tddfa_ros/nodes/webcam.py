@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         stop = stack.enter_context(Interruption())
         folder = stack.enter_context(_log_folder())
         session = stack.enter_context(
-            Session(FaceCounter, folder, {"model_set": str(chosen)}, {"input": args.device})
+            Session(FaceCounter, folder, {"model_set": str(chosen)}, {"input": args.device}, stop)
         )
         source = f"camera {args.device}" if is_camera(args.device) else args.device
         say(f"publishing {source} on /image and its faces on /faces; Ctrl-C ends")

@@ -57,6 +57,20 @@ def test_second_signal_acts_at_once():
     assert done == [1]
 
 
+@pytest.mark.parametrize(
+    ("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_a_signal_is_raised_where_it_is_asked_for(number, raised):
+    done = []
+    with pytest.raises(raised), Interruption() as stop:
+        stop.check()
+        os.kill(os.getpid(), number)
+        done.append(1)
+        stop.check()
+        done.append(2)
+    assert done == [1]
+
+
 def test_an_error_is_not_hidden_by_a_signal():
     with pytest.raises(ValueError, match="cause"), Interruption():
         os.kill(os.getpid(), signal.SIGINT)

@@ -146,6 +146,17 @@ def test_ctrl_c_keeps_video_bag_and_lines(world, tddfa_v2_set, tmp_path, await_r
     assert len(read_lines(out / "faces.jsonl")) < CLIP_FRAMES
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_the_nodes_start_ends_it_then(world, repository, tmp_path, number, status):
+    out, models = tmp_path / "out", repository / "models" / "embedded"
+    demo = world.run("-m", "tddfa_ros", "demo", "--model-set", str(models), "--out", str(out))
+    demo.await_output("input")
+    assert demo.stop(number) == status, demo.output
+    assert "playing" not in demo.output
+    assert "Traceback" not in demo.output
+    assert [path.name for path in out.iterdir() if path.name != "logs"] == ["astronaut.mp4"]
+
+
 @pytest.fixture
 def await_recorded(await_true):
     """Wait until some faces are in the unfinished recording."""
