@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -100,7 +100,7 @@ class VideoSinks:
                 else:
                     self._videos[name] = stack.enter_context(VideoWriter(path, rate_hz))
             for folder in self._mesh_folders.values():
-                _make_folder(folder)
+                stack.enter_context(self._folder(folder))
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -117,6 +117,23 @@ class VideoSinks:
                 files = ", ".join(str(w.path) for w in written)
                 sys.stdout.write(f"{written[-1].count} frames -> {files}\n")
 
+    @contextmanager
+    def _folder(self, folder: Path) -> Iterator[None]:
+        """Have a folder; one that is made here goes again if no frame is written."""
+        is_new = not folder.exists()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MediaError(
+                f"{folder}: cannot be made ({error.strerror}); choose another --out"
+            ) from error
+        try:
+            yield
+        finally:
+            if is_new and not self.lines.count:
+                with suppress(OSError):  # A mesh of a frame that failed may be in it.
+                    folder.rmdir()
+
     def write(self, frame: media.MediaFrame, result: FrameResult) -> None:
         """Add one frame to all of them."""
         scene = self._stage.scene(frame.image_bgr, result)
@@ -128,15 +145,6 @@ class VideoSinks:
                 _remove_meshes(folder)
             OUTPUTS[name].write(scene, folder / f"{result.frame_index:06d}{OUTPUTS[name].suffix}")
         self.lines.write(frame_line(result, frame.name))
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MediaError(
-            f"{folder}: cannot be made ({error.strerror}); choose another --out"
-        ) from error
 
 
 def _remove_meshes(folder: Path) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -19,7 +20,8 @@ from tddfa_ros.core.media_stream import MediaFrame
 from tddfa_ros.core.pipeline import FacePipeline
 from tddfa_ros.core.recording import VideoWriter
 from tddfa_ros.core.sample_media import astronaut_clip
-from tddfa_ros.tools.video import process_frames
+from tddfa_ros.tools.outputs import Wishes
+from tddfa_ros.tools.video import VideoSinks, process_frames
 
 TRACK_TOLERANCE_PX = 1.0
 FRAME_NS = 33_333_333
@@ -289,6 +291,14 @@ def test_a_file_in_the_place_of_a_folder_of_meshes_is_refused_before_the_work(
     assert done.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["a_ply"]
     assert (tmp_path / "a_ply").read_text() == "mine"
+
+
+def test_a_run_without_a_frame_leaves_no_folder_of_meshes_that_it_made(tmp_path):
+    (tmp_path / "a_obj").mkdir()
+    stage = SimpleNamespace(wishes=Wishes(names=("obj", "depth", "ply")))
+    with VideoSinks(tmp_path / "a.mp4", 30.0, stage):
+        assert (tmp_path / "a_ply").is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == ["a_obj"]
 
 
 def test_a_folder_in_the_place_of_a_mesh_is_told_in_one_line(
