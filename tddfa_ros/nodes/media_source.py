@@ -47,6 +47,8 @@ NEXT_ANSWER_TIMEOUT_S = 0.2
 """Once there was none in that time, until one comes."""
 ACKNOWLEDGE_TIMEOUT_S = 1.0
 REANCHOR_S = 1.0
+LOOK_S = 0.1
+"""How soon another rate is heeded while an image is not due."""
 LINGER_S = 0.2
 
 
@@ -245,7 +247,10 @@ class MediaSource(Node):
             return rate_hz == 0 or pace.admits(at_ns, rate_hz)
         if self._config.pace == "answered":
             return self._may_send_unanswered(stop)
-        stop.wait(pace.seconds_until(at_ns, rate_hz))
+        due_s = time.monotonic() + pace.seconds_until(at_ns, rate_hz)
+        while (left_s := due_s - time.monotonic()) > 0 and not stop.wait(min(left_s, LOOK_S)):
+            if self._config.rate_hz != rate_hz:
+                return self._may_send(media, at_ns, pace, stop)
         return not stop.is_set()
 
     def _may_send_unanswered(self, stop: threading.Event) -> bool:
@@ -373,11 +378,13 @@ class _Pace:
 
     def admits(self, at_ns: int, rate_hz: float) -> bool:
         """Whether a camera's image is one of those that keep to a lower rate."""
-        if at_ns < self._next_due_ns:
-            return False
         period_ns = round(1e9 / rate_hz)
-        behind = at_ns - self._next_due_ns > period_ns
-        self._next_due_ns = (at_ns if behind else self._next_due_ns) + period_ns
+        early_ns = self._next_due_ns - at_ns
+        if 0 < early_ns <= period_ns:
+            return False
+        # By more than a period: after a pause, a lower rate, or when the clock was set.
+        astray = abs(early_ns) > period_ns
+        self._next_due_ns = (at_ns if astray else self._next_due_ns) + period_ns
         return True
 
 

@@ -146,6 +146,31 @@ def test_start_and_end(play, video):
     assert heard.stamps_ns == [number * PERIOD_NS for number in range(2, 6)]
 
 
+def test_another_rate_is_heeded_though_the_next_image_is_not_due(ros, video):
+    listener = Listener()
+    values = {"input": video, "rate_hz": 0.01, "wait_for_subscribers": 1}
+    source = MediaSource(
+        parameter_overrides=[Parameter(name, value=value) for name, value in values.items()]
+    )
+    playing = threading.Thread(target=source.run, args=(stop := threading.Event(),))
+    playing.start()
+    try:
+        deadline = time.monotonic() + 20
+        while not listener.images and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.5)
+        assert len(listener.images) == 1
+        source.set_parameters([Parameter("rate_hz", value=200.0)])
+        playing.join(20)
+        assert not playing.is_alive()
+        assert listener.stamps_ns == [number * PERIOD_NS for number in range(COUNT)]
+    finally:
+        stop.set()
+        playing.join(20)
+        listener.close()
+        source.close()
+
+
 def test_looping_stamps_go_on(play, video):
     heard = play(lambda h: len(h.images) >= 3 * COUNT, input=video, rate_hz=500.0, loop=True)
     stamps = heard.stamps_ns[: 3 * COUNT]
@@ -510,3 +535,13 @@ def test_a_camera_is_thinned_out_to_a_lower_rate():
     admitted = [pace.admits(start_ns + number * 33_333_333, 10.0) for number in range(300)]
     assert admitted[0]
     assert sum(admitted) == pytest.approx(100, abs=2)
+
+
+def test_a_camera_goes_on_after_a_lower_rate_and_when_the_clock_is_set_back():
+    pace = _Pace()
+    hour_ns = 3600 * 10**9
+    times_ns = [500 * hour_ns + number * 33_333_333 for number in range(300)]
+    assert sum(pace.admits(at_ns, 0.001) for at_ns in times_ns[:30]) == 1
+    assert sum(pace.admits(at_ns, 10.0) for at_ns in times_ns) == pytest.approx(100, abs=2)
+    back = [pace.admits(at_ns - hour_ns, 10.0) for at_ns in times_ns]
+    assert sum(back) == pytest.approx(100, abs=2)
