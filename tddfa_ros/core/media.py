@@ -255,6 +255,8 @@ class Camera(Media):
                 continue
             if count == 0:
                 return
+            if self._stop.is_set():  # meanwhile: its server, too, would be waited for
+                break
             if not failing and self._has_end():
                 self._tell_missing(count)
                 break

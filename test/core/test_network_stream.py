@@ -107,3 +107,24 @@ def test_a_camera_at_an_address_is_opened_again_when_it_fails(tmp_path, monkeypa
                 media.close()
         assert media.skipped >= 1
     assert count == FRAME_COUNT + 3
+
+
+@pytest.mark.timeout(60)
+def test_of_a_stalled_stream_nothing_more_is_asked_once_it_is_to_stop(monkeypatch, caplog):
+    stop = threading.Event()
+
+    class Stalled:
+        def read(self):
+            stop.set()  # while it waits
+            return False, None
+
+        def release(self):
+            pass
+
+    content, kind = parts_of_jpeg(), "multipart/x-mixed-replace; boundary=part"
+    with served(content, kind, None) as address, open_media(address, stop=stop) as media:
+        monkeypatch.setattr(av, "open", lambda *_, **__: pytest.fail("asked for its size"))
+        for _ in media:
+            media._capture = Stalled()
+        assert media.skipped == 0
+    assert not caplog.messages
