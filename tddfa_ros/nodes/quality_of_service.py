@@ -23,6 +23,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from tddfa_ros.core.errors import ConfigError
+from tddfa_ros.core.image_message import FACES_TYPE
 
 PREFIX = "qos_overrides."
 LOG_INTERVAL_S = 30.0
@@ -254,10 +255,16 @@ def missing_images(
         described = (_publisher(found, message_type, asked, remedy) for found in publishers)
         return f"{text}, publishers: {'; '.join(described)}"
     text += ", publishers: none"
+    topics = node.get_topic_names_and_types()
+    # Pictures of faces are no camera's: neither our own, nor those of a second face node.
+    face_nodes = {f"{node.get_namespace().rstrip('/')}/{node.get_name()}"}
+    for name, types in topics:
+        if FACES_TYPE in types:
+            face_nodes |= _publishers(node, name)
     others = sorted(
         name
-        for name, types in node.get_topic_names_and_types()
-        if message_type in types and _publishes_elsewhere(node, name)
+        for name, types in topics
+        if message_type in types and _publishers(node, name) - face_nodes
     )
     for name, added in remapped:
         targets = [other.removesuffix(added) for other in others if other.endswith(added)]
@@ -281,6 +288,5 @@ def _word(policy: Any) -> str:
     return policy.name.lower()
 
 
-def _publishes_elsewhere(node: Node, topic: str) -> bool:
-    own = f"{node.get_namespace().rstrip('/')}/{node.get_name()}"
-    return any(node_name(p) != own for p in node.get_publishers_info_by_topic(topic))
+def _publishers(node: Node, topic: str) -> set[str]:
+    return {node_name(found) for found in node.get_publishers_info_by_topic(topic)}

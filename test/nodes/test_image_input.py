@@ -7,6 +7,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
+from tddfa_msgs.msg import FaceArray
 from tddfa_ros.nodes.face_node_config import FaceNodeConfig
 from tddfa_ros.nodes.image_input import ImageInput
 
@@ -182,6 +183,25 @@ def test_the_advice_on_remapping_leads_to_compressed_images(ros, published, rule
     camera.destroy_node()
     node.destroy_node()
     assert advice in said
+
+
+def test_pictures_of_another_face_node_are_not_advised(ros):
+    node = rclpy.create_node("input", namespace="left")
+    camera = rclpy.create_node("camera")
+    other = rclpy.create_node("face_node", namespace="right")
+    images = ImageInput(node, FaceNodeConfig(), lambda _: None)
+    published = ("/right/faces/depth", "/right/faces/uv", "/usb/image_raw")
+    for publisher, topic in zip((other, other, camera), published, strict=True):
+        publisher.create_publisher(Image, topic, 1)
+    other.create_publisher(FaceArray, "faces", 1)
+    deadline = time.monotonic() + 20
+    while not all(node.get_publishers_info_by_topic(t) for t in (*published, "/right/faces")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    said = images.silence()
+    for opened in (other, camera, node):
+        opened.destroy_node()
+    assert said.endswith("topics of that type: /usb/image_raw (remap image to one of them)")
 
 
 @pytest.mark.parametrize(
