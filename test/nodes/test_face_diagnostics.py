@@ -118,3 +118,10 @@ def test_ages_by_another_clock_are_not_told(node, tell, age_s):
     _, _, values = tell()
     assert values["stamp age on arrival"].startswith("unknown")
     assert not any(key.startswith("stamp age on arrival p") for key in values)
+
+
+def test_ages_before_a_simulated_clock_started_are_not_among_those_told(node, tell):
+    node._worker.stamp_ages_s.extend([1.7e9] * 4 + [0.05] * 5)
+    _, _, values = tell()
+    assert float(values["stamp age on arrival p50 [ms]"]) == pytest.approx(50)
+    assert float(values["stamp age on arrival p95 [ms]"]) == pytest.approx(50)
