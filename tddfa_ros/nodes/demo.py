@@ -124,19 +124,20 @@ def _refuse_own_files(source: str, recording: Recording, out: Path) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Play, record, and report."""
-    chosen = find_model_set(args.model_set)
-    say(f"model set  {chosen}")
-    source, rate_hz = _input_of(args)
-    say(f"input      {source}")
-    face_parameters = {
-        "model_set": str(chosen),
-        "frame_policy": args.frame_policy,
-        "overlay": ",".join(args.overlay),
-        "export_dir": str(args.out.resolve()),
-    }
-    media_parameters = {"input": source, "loop": False, "bag_topic": args.image_topic}
     with ExitStack() as stack:
         stop = stack.enter_context(Interruption())
+        # Before all: PyAV loses what a signal raises while it writes the clip.
+        chosen = find_model_set(args.model_set)
+        say(f"model set  {chosen}")
+        source, rate_hz = _input_of(args)
+        say(f"input      {source}")
+        face_parameters = {
+            "model_set": str(chosen),
+            "frame_policy": args.frame_policy,
+            "overlay": ",".join(args.overlay),
+            "export_dir": str(args.out.resolve()),
+        }
+        media_parameters = {"input": source, "loop": False, "bag_topic": args.image_topic}
         recording = Recording(args.out, rate_hz)
         stack.callback(_report, recording, args.out)
         stack.enter_context(recording)

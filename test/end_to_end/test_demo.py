@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -23,6 +24,7 @@ from tddfa_ros.core import model_set
 from tddfa_ros.core.media import open_media
 from tddfa_ros.core.recording import VideoWriter
 from tddfa_ros.core.sample_media import astronaut_clip
+from tddfa_ros.nodes import demo as demo_module
 
 CLIP_FRAMES = 180
 TICK_NS = 2778
@@ -155,6 +157,23 @@ def test_a_signal_while_the_nodes_start_ends_it_then(world, repository, tmp_path
     assert "playing" not in demo.output
     assert "Traceback" not in demo.output
     assert [path.name for path in out.iterdir() if path.name != "logs"] == ["astronaut.mp4"]
+
+
+def test_a_signal_while_the_clip_is_written_is_not_lost(repository, tmp_path, monkeypatch):
+    def written(path):
+        with contextlib.suppress(KeyboardInterrupt):  # as PyAV does where it calls back to write
+            os.kill(os.getpid(), signal.SIGINT)
+        return write_clip(path, 3)
+
+    def session(*arguments):
+        arguments[-1].check()
+        pytest.fail("the nodes were started")
+
+    monkeypatch.setattr(demo_module, "astronaut_video", written)
+    monkeypatch.setattr(demo_module, "Session", session)
+    models = repository / "models" / "embedded"
+    assert main(["demo", "--model-set", str(models), "--out", str(tmp_path)]) == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["astronaut.mp4"]
 
 
 @pytest.fixture
