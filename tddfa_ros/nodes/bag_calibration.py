@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -39,10 +40,12 @@ class BagCalibration:
         self._message: Any = None
         self._said = ""
         if any(c.topic == self.topic and c.msgtype == CAMERA_INFO_TYPE for c in bag.connections):
-            for first in bag.messages((self.topic,)):
-                self.take(first)
-                if self._message is not None:
-                    break
+            # A damaged bag is told of by who reads all of it, and kept up to there.
+            with suppress(MediaError):
+                for first in bag.messages((self.topic,)):
+                    self.take(first)
+                    if self._message is not None:
+                        break
 
     def take(self, message: BagMessage) -> None:
         """Take over a message of the topic; what is no CameraInfo is left out with a warning."""

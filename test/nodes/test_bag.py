@@ -27,7 +27,7 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from tddfa_msgs.msg import FaceArray
@@ -51,6 +51,7 @@ FRAMES = 60
 LEFT, RIGHT = "/left/image_raw", "/right/image_raw/compressed"
 BROKEN = 7
 ZOOMED = 30
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 LATCHED = Qos(
     QosHistory.KEEP_ALL,
     3,
@@ -261,6 +262,35 @@ def test_what_is_no_camera_info_on_its_topic_is_left_out(tmp_path, model_set, ca
     bag = BagReader(tmp_path / "bag")
     assert BagCalibration(bag, "/a/image", rectified=False).camera(240, 320) is None
     assert BagCalibration(bag, "/b/image", rectified=False).camera(240, 320).matrix[0, 0] == 300
+
+
+@pytest.mark.parametrize("calibrated", [0, 4])
+def test_of_a_damaged_bag_what_comes_before_is_kept_and_has_faces(
+    tmp_path, repository, caplog, calibrated
+):
+    """Also where the first calibration is what is damaged."""
+    writer = Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP)
+    writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+    with writer:
+        images = writer.add_connection("/image", IMAGE_TYPE, typestore=TYPES)
+        infos = writer.add_connection("/camera_info", CAMERA_INFO_TYPE, typestore=TYPES)
+        for index in range(6):
+            if index == calibrated:
+                writer.write(infos, START_NS + index, calibration(index, 300.0))
+            picture = np.zeros((240, 320, 3), np.uint8)
+            writer.write(images, START_NS + index, raw_image(index, picture))
+            writer.storage.close_chunk()
+    (file,) = (tmp_path / "bag").glob("*.mcap")
+    parts = file.read_bytes().split(ZSTD_MAGIC)
+    assert len(parts) == 1 + 6
+    parts[1 + 4] = bytes(byte ^ 0xFF for byte in parts[1 + 4][:40]) + parts[1 + 4][40:]
+    file.write_bytes(ZSTD_MAGIC.join(parts))
+    out, models = tmp_path / "out.mcap", repository / "models" / "embedded"
+    assert main(bag_command(tmp_path / "bag", out, models)) == 0
+    assert "damaged" in caplog.text and "what comes before it is kept" in caplog.text
+    topics = [topic for topic, *_ in contents(out)]
+    assert (topics.count("/image"), topics.count("/faces")) == (4, 4)
+    assert topics.count("/camera_info") == (calibrated == 0)
 
 
 def start(arguments, limit_bytes=None):
