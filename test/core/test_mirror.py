@@ -92,6 +92,18 @@ def test_a_mirrored_picture_gives_the_mirrored_fit_bit_for_bit_but_for_rounding(
         assert np.abs(here - model.vertices(alone)).max() > 1
 
 
+def test_how_sure_a_fit_is_is_the_mean_of_how_sure_both_are(embedded, astronaut):
+    regressor = Regressor(embedded, threads=1)
+    rois = np.float32([[260, 60, 420, 220], [240, 10, 400, 170], [150, 40, 310, 200]])
+    width = astronaut.shape[1]
+    others = np.stack([width - rois[:, 2], rois[:, 1], width - rois[:, 0], rois[:, 3]], axis=1)
+    _, here = regressor.regress(astronaut, rois)
+    _, there = regressor.regress(astronaut[:, ::-1].copy(), others)
+    assert np.abs(here - there).max() > 0.02
+    _, both = regressor.regress(astronaut, rois, mirrored=True)
+    np.testing.assert_allclose(both, (here + there) / 2, atol=1e-4)
+
+
 def test_a_set_without_symmetry_fits_as_ever(model_set, astronaut):
     regressor = Regressor(model_set, threads=1)
     roi = np.float32([[160, 50, 310, 200]])

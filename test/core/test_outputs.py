@@ -100,6 +100,37 @@ def test_upright_meshes_have_a_file_each(golden_faces, renderer, model, pose, tm
         assert mesh.vertex_normals[np.argmax(mesh.vertices[:, 2]), 2] > 0.5
 
 
+def test_upright_meshes_have_the_size_of_their_own_face(golden_faces, renderer, model):
+    """In the image's pixels, or in the metres that its fit has."""
+    image, faces = golden_faces
+
+    def meshes(pose):
+        scene = Scene(
+            *(image, faces, renderer, model),
+            mesh_pose=pose,
+            metres_per_unit_of=lambda params: 1e-6 if params is faces[0].params else 3e-6,
+        )
+        return [scene.mesh(k, with_texture=False, with_colors=False).vertices for k in range(2)]
+
+    for face, own, frontal, metres in zip(
+        faces, meshes("own"), meshes("frontal"), (1e-6, 3e-6), strict=True
+    ):
+        size = np.ptp(model.model_vertices(face.params.shape, face.params.expression), axis=0)
+        np.testing.assert_allclose(np.ptp(own, axis=0), metres * size, rtol=1e-4)
+        np.testing.assert_allclose(np.ptp(frontal, axis=0), face.pose.scale * size, rtol=1e-3)
+        middle = model.vertices(face.params)[:, :2].mean(axis=0)
+        np.testing.assert_allclose(
+            frontal[:, :2].mean(axis=0), [middle[0], image.shape[0] - middle[1]], atol=0.1
+        )
+
+
+def test_each_mesh_has_the_colours_of_its_face(scene):
+    for face in range(len(scene.faces)):
+        mesh = scene.mesh(face, with_texture=False, with_colors=True)
+        np.testing.assert_array_equal(mesh.colors_bgr, scene.frame.vertex_colors_bgr(face))
+        assert mesh.uv is None and mesh.texture_bgr is None
+
+
 @pytest.mark.parametrize("pose", ["own", "image"])
 def test_what_may_be_written_is_known_before(golden_faces, renderer, model, pose, tmp_path):
     image, faces = golden_faces

@@ -175,6 +175,21 @@ def test_landmarks_are_seen_where_the_sphere_faces_the_camera(dome_model, yaw_de
     assert not renderer.frame(image, [away]).landmark_visibility(0).any()
 
 
+def test_a_landmark_on_a_vertex_is_seen_as_that_is(dome_model):
+    """Whether or not the rest of its triangle is, at the border of the image."""
+    image, half = np.zeros((140, 160, 3), np.uint8), placed(dome_model, centre=(0.0, 70.0))
+    seen = Renderer(dome_model).frame(image, [half]).visible_vertices(0)[dome_model.triangles]
+    parted = np.resize(np.flatnonzero(seen.any(axis=1) & ~seen.all(axis=1)), 34)
+    corners = np.concatenate([seen[parted].argmax(axis=1), seen[parted].argmin(axis=1)])
+    model = dataclasses.replace(
+        dome_model,
+        landmark_triangles=np.tile(parted, 2).astype(np.int32),
+        landmark_weights=np.eye(3, dtype=np.float32)[corners],
+    )
+    visibility = Renderer(model).frame(image, [half]).landmark_visibility(0)
+    np.testing.assert_array_equal(visibility, np.repeat([1, 0], 34))
+
+
 def test_all_outputs_share_one_pass(dome, monkeypatch):
     drawn = []
     original = VisibilityBuffer.draw

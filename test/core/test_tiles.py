@@ -34,6 +34,13 @@ def test_a_face_as_large_as_the_overlap_is_whole_in_a_part(height, width, zoom, 
     assert whole.any()
 
 
+@pytest.mark.parametrize(("height", "width"), [(3000, 4000), (3001, 4003), (900, 5000)])
+@pytest.mark.parametrize("zoom", [2, 8])
+def test_parts_have_their_share_of_each_side(height, width, zoom):
+    parts = np.array(list(parts_xyxy(height, width, zoom, OVERLAP)))
+    assert (parts[:, 2:] - parts[:, :2] == [-(-width // zoom), -(-height // zoom)]).all()
+
+
 class Disks:
     """Detects white squares of 20 to 400 pixels as it sees them, at most 720 pixels high."""
 
@@ -73,6 +80,17 @@ def test_each_square_is_found_once_whatever_its_size(seed):
     assert np.abs(boxes - np.array(sorted(truth))).max() < 8
 
 
+def test_faces_that_the_picture_cuts_off_are_found_at_each_of_its_borders():
+    picture = np.zeros((3000, 4000, 3), np.uint8)
+    truth = [(x, y) for x in (0, 1300, 3940) for y in (0, 900, 2940) if (x, y) != (1300, 900)]
+    for x, y in truth:
+        picture[y : y + 60, x : x + 60] = 255
+    found = detect_small_too(Disks(), picture, SPEC)
+    boxes = np.array(sorted(map(tuple, found.boxes_xyxy)))
+    assert boxes.shape == (8, 4)
+    assert np.abs(boxes - [(x, y, x + 60, y + 60) for x, y in truth]).max() < 4
+
+
 def test_what_the_detector_sees_well_is_looked_at_once():
     detector = Disks()
     detect_small_too(detector, np.zeros((1190, 1790, 3), np.uint8), SPEC)
@@ -86,6 +104,14 @@ def test_parts_are_no_smaller_than_asked_for():
         detector.looks = 0
         detect_small_too(detector, picture, SPEC, deepest_zoom)
         assert detector.looks == looks
+
+
+@pytest.mark.parametrize(("height", "width", "looks"), [(1000, 3000, 1 + 9), (3000, 1000, 46)])
+def test_wide_and_high_pictures_are_parted_until_they_are_seen_well(height, width, looks):
+    """A picture that is three times as wide as high fits better in what is 720 high."""
+    detector = Disks()
+    detect_small_too(detector, np.zeros((height, width, 3), np.uint8), SPEC)
+    assert detector.looks == looks
 
 
 def test_parts_that_show_no_more_are_not_looked_at():
@@ -111,6 +137,24 @@ def test_a_face_that_the_whole_shows_faintly_has_the_box_of_the_part_that_shows_
     found = detect_small_too(detect, picture, SPEC)
     np.testing.assert_array_equal(found.boxes_xyxy[0], [500, 1000, 599, 1099])
     assert found.scores[0] == np.float32(0.8)
+
+
+def test_what_a_part_shows_within_a_face_that_is_known_is_none():
+    """A mouth, say, whose box has little in common with that of the face, but all in it."""
+
+    def detect(image_bgr):
+        spot = np.argwhere(image_bgr[..., 0] > 127)
+        if not len(spot):
+            return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+        x0, y0, x1, y1 = np.concatenate([spot.min(axis=0)[::-1], spot.max(axis=0)[::-1]])
+        whole = len(image_bgr) == 3000
+        box = (x0, y0, x1, y1) if whole else (x0 + 30, y0 + 60, x0 + 70, y0 + 90)
+        return Detections(np.float32([box]), np.float32([0.9 if whole else 0.8]))
+
+    picture = np.zeros((3000, 4000, 3), np.uint8)
+    picture[1000:1100, 500:600] = 255
+    found = detect_small_too(detect, picture, SPEC)
+    np.testing.assert_array_equal(found.boxes_xyxy, [[500, 1000, 599, 1099]])
 
 
 def test_people_in_the_back_of_a_large_photo_are_found(repository, astronaut):
