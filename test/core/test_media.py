@@ -217,6 +217,36 @@ def test_cut_video_gives_what_is_there(tmp_path):
     assert 5 <= count <= 15
 
 
+def video_with_broken_frames(path, count, broken):
+    """An AVI of JPEGs, some of which are none."""
+    content = bytearray(write_video(path, grey_frames(count), "MJPG").read_bytes())
+    at = content.index(b"movi")
+    for index in range(count):
+        at = content.index(b"00dc", at)
+        (size,) = struct.unpack_from("<I", content, at + 4)
+        if index in broken:
+            content[at + 8 : at + 8 + size] = b"\x55" * size
+        at += 8 + size
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("broken", "read"),
+    [
+        ([2, 3, 5, 6, 8, 9], [0, 1, 4, 7, 10, 11]),
+        ([2, 3, 4], [0, 1, 5, 6, 7, 8, 9, 10, 11]),
+        ([2, 3, 4, 5, 6], [0, 1]),
+    ],
+)
+def test_a_video_is_given_up_after_so_many_unreadable_frames_in_a_row(
+    tmp_path, monkeypatch, broken, read
+):
+    monkeypatch.setattr(media_module, "MAX_BROKEN_FRAMES", 3)
+    with open_media(video_with_broken_frames(tmp_path / "clip.avi", 12, broken)) as media:
+        assert numbers_of(media) == read
+
+
 def test_a_colon_in_a_name_is_no_protocol(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_video(tmp_path / "2024-05-01T12:30:05.mp4", grey_frames(3))

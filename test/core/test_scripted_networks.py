@@ -177,6 +177,82 @@ def test_a_lost_face_is_searched_at_once_while_others_are_followed(loaded):
     assert {face.id for seen in faces for face in seen} == {"f00001", "f00002"}
 
 
+def test_searches_for_further_faces_are_as_far_apart_as_the_settings_say(loaded):
+    """Also where the last one was at once, as nobody was followed."""
+    script = Script(loaded, [Actor(200, 240, 120, frames=range(3, 99))])
+    faces_of(script, loaded, 60, detection_interval_s=0.5)
+    assert sorted(script.searches) == [0, 1, 2, 3, 19, 35, 51]
+
+
+class Edited(Script):
+    """From the frame `cut` on in another place, where who was there before goes on."""
+
+    cut = 8
+
+    def image(self, frame_index):
+        image = super().image(frame_index)
+        image[:150] = 255 * (frame_index < self.cut)
+        image[330:] = 255 * (frame_index >= self.cut)
+        return image
+
+
+@pytest.mark.parametrize("interval_s", [0.2, 60.0])
+def test_in_another_place_who_else_is_there_is_searched_at_once(loaded, interval_s):
+    """And what a search that runs by then finds in the place before is void."""
+    stays = Actor(120, 240, 120)
+    before, after = (Actor(450, 240, 100, frames=frames) for frames in (range(6, 8), range(8, 99)))
+    script = Edited(loaded, [stays, before, after])
+    faces = faces_of(script, loaded, 16, detection_interval_s=interval_s)
+    assert [len(seen) for seen in faces] == [1] * 11 + [2] * 5
+    assert len({seen[0].id for seen in faces}) == 1
+    assert script.searches[Edited.cut] == 1
+
+
+class Zooms(Edited):
+    """Nobody; notes how far parts are zoomed into."""
+
+    def detect(self, image_bgr, frame_index, threshold, deepest_zoom):
+        self.zooms.append(deepest_zoom)
+        return super().detect(image_bgr, frame_index, threshold, deepest_zoom)
+
+
+def test_in_another_place_parts_are_searched_at_once(loaded):
+    script = Zooms(loaded, [])
+    script.zooms = []
+    faces_of(script, loaded, 12, small_faces=True, detection_interval_s=60.0)
+    assert script.zooms == [2, *[1] * 7, 2, *[1] * 3]
+
+
+class Aging(Script):
+    """Each frame's fits have another shape: its index."""
+
+    def _fit(self, frame_index, roi):
+        params = super()._fit(frame_index, roi)
+        return params and replace(params, shape=np.full_like(params.shape, 0.01 * frame_index))
+
+
+def test_the_shape_of_a_lost_face_is_held_no_longer(loaded):
+    """Else the shapes of all who ever came would be kept."""
+    script = Aging(loaded, [Actor(200, 240, 120, frames=[*range(9), *range(14, 99)])])
+    faces = faces_of(script, loaded, 20, hold_shape_frames=3, smoothing="none")
+    shapes = [[round(100 * float(face.params.shape[0]), 3) for face in seen] for seen in faces]
+    assert shapes == [[0], [1], *[[1]] * 7, *[[]] * 5, [14], [15], *[[15]] * 4]
+    assert len({seen[0].id for seen in faces if seen}) == 1
+
+
+def test_shapes_are_held_as_soon_as_it_is_said_and_no_longer_than_that(loaded):
+    script = Aging(loaded, [Actor(200, 240, 120)])
+    pipeline = FacePipeline(loaded, PipelineConfig(hold_shape_frames=0), script)
+    shapes = []
+    for k in range(15):
+        if k in (4, 10):
+            pipeline.configure(PipelineConfig(hold_shape_frames=3 if k == 4 else 0))
+        (face,) = pipeline.process(script.image(k), k * PERIOD_NS).faces
+        shapes.append(round(100 * float(face.params.shape[0]), 3))
+    pipeline.close()
+    assert shapes == [0, 1, 2, 3, 4, 5, *[5] * 4, 10, 11, 12, 13, 14]
+
+
 def test_in_a_still_a_fainter_face_counts_where_the_regressor_is_sure_of_it(loaded):
     script = Script(loaded, [Actor(120, 240, 120), Actor(450, 240, 120, score=0.4)])
     pipeline = FacePipeline(loaded, PipelineConfig(detection_threshold=0.5), script)
