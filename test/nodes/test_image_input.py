@@ -204,6 +204,21 @@ def test_pictures_of_another_face_node_are_not_advised(ros):
     assert said.endswith("topics of that type: /usb/image_raw (remap image to one of them)")
 
 
+def test_the_advice_on_remapping_does_not_lead_to_pictures_of_our_own_or_of_nobody(ros):
+    node, viewer = rclpy.create_node("input"), rclpy.create_node("viewer")
+    images = ImageInput(node, FaceNodeConfig(), lambda _: None)
+    node.create_publisher(Image, "/faces/overlay", 1)
+    viewer.create_subscription(Image, "/camera", lambda _: None, 1)
+    deadline = time.monotonic() + 20
+    while not {"/faces/overlay", "/camera"} <= dict(node.get_topic_names_and_types()).keys():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    said = images.silence()
+    viewer.destroy_node()
+    node.destroy_node()
+    assert said.endswith(" on /image, publishers: none")
+
+
 @pytest.mark.parametrize(
     ("settings", "reliability", "depth"),
     [

@@ -3,9 +3,10 @@ import time
 
 import pytest
 import rclpy
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from tddfa_ros.core.errors import ConfigError
@@ -56,7 +57,8 @@ def test_overrides_beat_every_default(make_node):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("depth", -1), ("reliability", "often"), ("history", "unknown")]
+    ("name", "value"),
+    [("depth", -1), ("depth", 0), ("reliability", "often"), ("history", "unknown")],
 )
 def test_what_is_no_policy_is_refused(make_node, name, value):
     with pytest.raises(ConfigError, match=f"{PREFIX}{name} is .*{value}"):
@@ -69,11 +71,19 @@ def test_mismatch_only_where_the_publisher_offers_less():
         assert mismatch(offered, asked) == ""
 
 
-def test_a_copy_is_not_changed_with_the_original():
-    copy = own_copy(RELIABLE)
-    assert values(copy) == values(RELIABLE)
+def test_a_copy_has_all_of_the_original_and_is_not_changed_with_it():
+    original = QoSProfile(
+        history=HistoryPolicy.KEEP_ALL,
+        depth=7,
+        reliability=ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL,
+        deadline=Duration(seconds=2),
+        liveliness_lease_duration=Duration(seconds=3),
+    )
+    copy = own_copy(original)
+    assert copy == original
     copy.depth = 1
-    assert RELIABLE.depth == 7
+    assert original.depth == 7
 
 
 def spin_until(node, condition):
@@ -114,4 +124,27 @@ def test_images_that_never_came_are_counted(make_node, publishers, lost):
     time.sleep(0.3)
     spin_until(node, lambda: images.received == 2)
     assert images.lost == lost
+    images.close()
+
+
+def test_a_publisher_whose_numbers_are_higher_than_those_of_the_one_before_has_lost_nothing(
+    make_node,
+):
+    node = make_node()
+    images = ImageInput(node, FaceNodeConfig(), lambda image: None)
+    images.start()
+    first = node.create_publisher(Image, "image", 1)
+    spin_until(node, lambda: images.publishers == 1)
+    first.publish(Image())
+    spin_until(node, lambda: images.received == 1)
+    second = node.create_publisher(Image, "image", 1)
+    spin_until(node, lambda: images.publishers == 2)
+    for count in range(2, 7):
+        second.publish(Image())
+        spin_until(node, lambda count=count: images.received == count)
+    node.destroy_publisher(first)
+    spin_until(node, lambda: images.publishers == 1)
+    second.publish(Image())
+    spin_until(node, lambda: images.received == 7)
+    assert (images.received, images.dropped, images.lost) == (7, 0, 0)
     images.close()
