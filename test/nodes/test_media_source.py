@@ -177,6 +177,30 @@ def test_looping_stamps_go_on(play, video):
     assert {b - a for a, b in itertools.pairwise(stamps)} == {PERIOD_NS}
 
 
+def test_each_round_of_a_loop_keeps_the_pace_of_the_video(play, video):
+    heard = play(lambda h: len(h.images) >= 2 * COUNT, input=video, loop=True)
+    for first in (0, COUNT):
+        taken_s = heard.times_s[first + COUNT - 1] - heard.times_s[first]
+        assert taken_s >= 0.8 * (COUNT - 1) / FPS
+
+
+def test_a_loop_ends_with_the_round_in_which_it_is_said(ros, video):
+    values = {"input": video, "rate_hz": 100.0, "loop": True}
+    source = MediaSource(parameter_overrides=[Parameter(k, value=v) for k, v in values.items()])
+    playing = threading.Thread(target=source.run, args=(stop := threading.Event(),))
+    playing.start()
+    while source.sent < COUNT + 2:
+        time.sleep(0.005)
+    source.set_parameters([Parameter("loop", value=False)])
+    playing.join(20)
+    ended, sent = not playing.is_alive(), source.sent
+    stop.set()
+    playing.join(20)
+    source.close()
+    assert ended
+    assert sent % COUNT == 0
+
+
 def test_looping_part_goes_on_without_a_gap(play, video):
     heard = play(
         lambda h: len(h.images) >= 9,
@@ -367,6 +391,14 @@ def test_more_answers_than_images_allow_no_more_ahead():
             answers.add()
 
 
+def test_who_answers_again_is_given_time_again():
+    answers = _Answers()
+    answers.give_up_one()
+    assert answers.overdue
+    answers.add()
+    assert not answers.overdue
+
+
 def test_images_that_are_never_answered_allow_more_ahead_up_to_a_limit():
     answers = _Answers()
     sent = 0
@@ -479,6 +511,20 @@ def test_each_image_of_a_bag_has_the_newest_camera_info(
         assert info.distortion_model == "plumb_bob"
 
 
+def test_a_calibration_file_stands_above_that_of_a_bag(play, tmp_path):
+    path = tmp_path / "camera.yaml"
+    path.write_text(
+        "image_width: 8\nimage_height: 8\ndistortion_model: plumb_bob\n"
+        "camera_matrix: {data: [70, 0, 4, 0, 71, 4, 0, 0, 1]}\n"
+    )
+    bag = bag_with_infos(tmp_path / "bag", [50.0, None, 60.0])
+    heard = play(input=bag, camera_info_file=str(path))
+    infos = heard.heard_infos(3)
+    assert [info.k[0] for info in infos] == [70.0] * 3
+    stamps_ns = [info.header.stamp.sec * 10**9 + info.header.stamp.nanosec for info in infos]
+    assert stamps_ns == heard.stamps_ns
+
+
 def test_a_looping_bag_begins_again_with_its_first_camera_info(play, tmp_path):
     bag = bag_with_infos(tmp_path / "bag", [None, 50.0, 60.0])
     heard = play(lambda h: len(h.infos) >= 6, input=bag, rate_hz=200.0, loop=True)
@@ -527,6 +573,17 @@ def test_pace_does_not_rush_after_a_pause(monkeypatch):
         waits.append(pace.seconds_until(number * 100_000_000, 0.0))
         now[0] += waits[-1] + (5.0 if number == 2 else 0.0)
     np.testing.assert_allclose(waits, [0, 0.1, 0.1, 0, 0.1, 0.1], atol=1e-9)
+
+
+def test_another_rate_holds_from_the_next_image_on(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    pace = _Pace()
+    waits = []
+    for rate_hz in (10.0, 10.0, 10.0, 2.0, 2.0, 20.0, 20.0, 0.0, 0.0):
+        waits.append(pace.seconds_until(len(waits) * 40_000_000, rate_hz))
+        now[0] += waits[-1]
+    np.testing.assert_allclose(waits, [0, 0.1, 0.1, 0, 0.5, 0, 0.05, 0, 0.04], atol=1e-9)
 
 
 def test_a_camera_is_thinned_out_to_a_lower_rate():
