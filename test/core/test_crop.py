@@ -106,9 +106,11 @@ def test_whole_pixels_are_those_that_are_cut_out():
         assert crop_into(image, roi, out)
         assert out[0, 0, :2].tolist() == [left, top]
         assert out[-1, -1, :2].tolist() == [right - 1, bottom - 1]
-    exact = roi_from_landmarks(face, scale=1.0)
-    whole = roi_from_landmarks(face, scale=1.0, whole_pixels=True)
-    assert 0 < np.abs(exact - whole).max() <= 0.5
+    for exact, whole in (
+        (roi_from_landmarks(face, scale=1.0, whole_pixels=w) for w in (False, True)),
+        (roi_from_box(face.ravel(), **V2_BOX, whole_pixels=w) for w in (False, True)),
+    ):
+        assert 0 < np.abs(exact - whole).max() <= 0.5
 
 
 def test_rois_of_the_reference(golden):
@@ -167,6 +169,12 @@ def test_crop_of_a_large_image_into_a_batch():
     for roi, out in zip(rois, batch, strict=True):
         assert crop_into(image, roi, out)
         np.testing.assert_array_equal(out, padded_crop(image, roi, 120))
+
+
+def test_crop_of_a_large_face_at_the_border_of_a_huge_image():
+    image, out = np.full((5000, 5000, 3), 200, np.uint8), np.zeros((16, 16, 3), np.uint8)
+    assert crop_into(image, np.float32([-300, 0, 4500, 4800]), out)
+    assert (out[:, 0] == 0).all() and (out[:, 1:] == 200).all()
 
 
 def test_crop_of_a_view():

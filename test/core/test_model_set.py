@@ -214,6 +214,14 @@ def test_description_is_the_inverse_of_its_dump(small_set):
     assert description.licence_text == "Two lines\nof text\n"
 
 
+def test_what_a_description_leaves_out_is_as_in_the_release(small_set):
+    for section in ("detector", "regressor"):
+        change_yaml(small_set, [section], {})
+    description = read_description(small_set)
+    assert description.detector == DetectorSpec()
+    assert description.regressor == RegressorSpec()
+
+
 def test_the_page_says_how_the_embedded_set_fits_stills(repository):
     page = " ".join((repository / "docs" / "architecture.md").read_text().split())
     said = re.search(
@@ -251,6 +259,8 @@ def change_yaml(folder, keys, value):
         (["detector", "max_height"], True, "max_height=True: expected int"),
         (["detector", "file"], "../detector.onnx", "plain name"),
         (["detector", "file"], "/etc/passwd", "plain name"),
+        (["detector", "file"], "..", "plain name"),
+        (["detector", "file"], "c:\\detector.onnx", "plain name"),
         (["detector", "file"], "other.onnx", "no entry for other.onnx"),
         (["detector"], [], "expected dict"),
         (["regressor", "input_size"], 10**9, "regressor.input_size"),
@@ -259,6 +269,8 @@ def change_yaml(folder, keys, value):
         (["face_model", "metres_per_unit"], float("inf"), "metres_per_unit=inf"),
         (["face_model", "metres_per_unit"], 10**400, "metres_per_unit=a number of 1329 bits"),
         (["face_model", "file"], "x.npz", "must be face_model.npz"),
+        (["face_model", "scale"], 2, "unknown key face_model.scale"),
+        (["files", "detector.onnx", "md5"], "", "unknown key files.detector.onnx.md5"),
         (["files", "detector.onnx", "size_bytes"], 10**12, "size_bytes"),
         (["files", "detector.onnx", "sha256"], 5, "expected str"),
         (["files", "../evil"], {"size_bytes": 1, "sha256": ""}, "plain name"),

@@ -19,10 +19,10 @@ COUNT = 12 + 3 + 2
 PARAMS_ATOL_STD = 1e-3
 
 
-def mean_regressor_set(folder, confidence, broken_above=None):
+def mean_regressor_set(folder, confidence, broken_above=None, first_broken=0):
     """Model set whose params are each crop's mean of B, times 1, 2, 3...; confidence that of G.
 
-    Where that mean is above `broken_above`, the params are infinite.
+    Where that mean is above `broken_above`, the params are infinite, from the `first_broken` on.
     """
     nodes = [
         helper.make_node("Cast", ["crops"], ["pixels"], to=TensorProto.FLOAT),
@@ -40,6 +40,7 @@ def mean_regressor_set(folder, confidence, broken_above=None):
             helper.make_node("Where", ["above", "infinity", "finite"], ["params"]),
         ]
         constants["limit"] = np.arange(1, COUNT + 1, dtype=np.float32) * broken_above
+        constants["limit"][:first_broken] = np.inf
         constants["infinity"] = np.float32(np.inf)
     outputs = [helper.make_tensor_value_info("params", TensorProto.FLOAT, ["n", COUNT])]
     if confidence:
@@ -107,10 +108,11 @@ def test_without_confidence_it_is_nan(tmp_path):
     assert np.isnan(confidences).all()
 
 
-def test_a_fit_that_is_not_finite_is_lost(tmp_path):
+@pytest.mark.parametrize("first_broken", [0, COUNT - 1])
+def test_a_fit_that_is_not_finite_is_lost(tmp_path, first_broken):
     image, rois, colours = patches(8)
     limit = float(np.median(colours[:, 0]))
-    regressor = Regressor(mean_regressor_set(tmp_path, True, broken_above=limit), threads=1)
+    regressor = Regressor(mean_regressor_set(tmp_path, True, limit, first_broken), threads=1)
     fits, confidences = regressor.regress(image, rois)
     lost = [fit is None for fit in fits]
     assert lost == list(colours[:, 0] > limit)
