@@ -400,13 +400,19 @@ def test_a_topic_of_what_is_no_bag_is_an_error(tmp_path):
         open_media(tmp_path / "none.mcap", topic="/camera")
 
 
-def test_camera_is_opened_again_when_it_fails(tmp_path, monkeypatch):
+def test_camera_is_opened_again_when_it_fails(tmp_path, monkeypatch, caplog):
     # A file as a camera "fails" at its end, and is there again when opened.
     monkeypatch.setattr(media_module, "CAMERA_RETRY_S", 0.01)
     path = write_video(tmp_path / "camera.avi", grey_frames(3), "MJPG")
-    frames = []
+    frames, held = [], []
     started_ns = time.time_ns()
     camera = Camera(str(path))
+
+    def open_again():
+        held.append(camera._capture.isOpened())  # what is held by anybody cannot be opened
+        return cv2.VideoCapture(str(path))
+
+    monkeypatch.setattr(camera, "_open", open_again)
     with camera:
         for frame in camera:
             frames.append(frame)
@@ -414,6 +420,9 @@ def test_camera_is_opened_again_when_it_fails(tmp_path, monkeypatch):
                 camera.close()
     assert numbers_of(frames) == [0, 1, 2, 0, 1, 2, 0, 1]
     assert camera.skipped == 2
+    assert held == [False] * 2
+    told = ["again" if "gives images again" in line else "none" for line in caplog.messages]
+    assert told == ["none", "again"] * 2
     stamps = [frame.stamp_ns for frame in frames]
     assert started_ns <= stamps[0]
     assert stamps == sorted(stamps)
