@@ -40,7 +40,16 @@ def test_the_share_in_common_decides(seed, share):
         assert shows_another(first + 0.5, mixed + 0.5) == (share < 0.7)
 
 
-@pytest.mark.parametrize("plain", [np.zeros((SIDE, SIDE, 3)), np.full((SIDE, SIDE, 3), 0.9), None])
+@pytest.mark.parametrize(
+    "plain",
+    [
+        np.zeros((SIDE, SIDE, 3)),
+        np.full((SIDE, SIDE, 3), 0.9),
+        0.5 + 0.006 * (-1.0) ** np.indices((SIDE, SIDE)).sum(axis=0)[..., None] * np.ones(3),
+        None,
+    ],
+    ids=["black", "bright", "faint", "none"],
+)
 def test_a_picture_without_anything_in_it_tells_nothing(plain):
     assert not shows_another(picture(1), plain)
     assert not shows_another(plain, picture(1))

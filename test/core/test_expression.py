@@ -42,6 +42,12 @@ def test_turning_scaling_and_moving_changes_nothing(axis):
     np.testing.assert_allclose(eye_mouth_openness(moved), eye_mouth_openness(points), rtol=1e-5)
 
 
+def test_points_that_are_open_by_different_shares_count_alike():
+    points = make_landmarks(mouth=0.3)
+    points[[62, 66], 1] += [-6, 6]  # 24 in the middle, 12 on both sides, of 40
+    assert eye_mouth_openness(points)[2] == pytest.approx((12 + 24 + 12) / 3 / 40)
+
+
 def test_closed_is_zero():
     assert eye_mouth_openness(make_landmarks(0, 0, 0)) == (0, 0, 0)
 

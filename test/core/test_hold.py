@@ -60,3 +60,11 @@ def test_faces_that_are_gone_are_forgotten():
     hold.keep_only({"f2"})
     assert hold.held("f1") is None
     assert hold.apply("f1", fit([2, 2])).shape.tolist() == [2, 2]
+
+
+def test_an_unfinished_mean_of_a_face_that_is_gone_is_forgotten():
+    hold = ShapeHold(2, Handle)
+    hold.apply("f1", fit([1, 1]))
+    hold.keep_only({"f2"})
+    hold.apply("f1", fit([3, 3]))
+    assert hold.held("f1") is None

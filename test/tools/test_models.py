@@ -156,6 +156,14 @@ def test_errors_are_one_line_and_status_1(capsys, release_folder, tmp_path):
             ),
             "m between the outer corners of the eyes",
         ),
+        (
+            lambda s: (s / "model.yaml").write_text(
+                (s / "model.yaml")
+                .read_text()
+                .replace("metres_per_unit: 1.0e-06", "metres_per_unit: 1.0e-7")
+            ),
+            "m between the outer corners of the eyes",
+        ),
     ],
 )
 def test_verify_finds_what_is_not_in_order(capsys, own_set, damage, message):
@@ -309,6 +317,15 @@ def test_fetch_yunet_shows_its_licence_and_makes_a_set_of_the_base(
     assert "use it with --model-set embedded_yunet" in out
     status, out, _ = models(capsys, "verify", "embedded_yunet")
     assert status == 0, out
+
+
+def test_fetch_yunet_refuses_a_regressor(capsys):
+    status, _, err = models(
+        *(capsys, "fetch", "yunet", "--yes", "--base", "embedded", "--regressor", "mb1"),
+        *("--base-url", "http://127.0.0.1:9/"),
+    )
+    assert status == 1
+    assert "--regressor mb1: yunet takes that of its --base set" in err
 
 
 def test_fetch_yunet_refuses_other_content(capsys, tmp_path, serve, yunet_like):
