@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import resource
@@ -41,6 +42,7 @@ from tddfa_ros.core.sample_media import astronaut_clip
 from tddfa_ros.nodes.bag import output_topics
 from tddfa_ros.nodes.bag_calibration import BagCalibration
 from tddfa_ros.nodes.bag_writer import OFFERED_QOS
+from tddfa_ros.nodes.raw_image import decode_image
 from tddfa_ros.nodes.topic_faces import TopicFaces, decode
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
@@ -233,6 +235,22 @@ def test_a_calibrated_topic_has_metric_poses_of_its_own_camera(uninterrupted):
     raw = [a.faces[0].metric_pose.pose.position.z for a in faces_on(uninterrupted, topic)]
     assert raw[ZOOMED] / raw[ZOOMED - 1] > 1.8
     assert raw[ZOOMED - 1] / raw[ZOOMED - 2] < 1.2
+    # That before the first calibration has this one.
+    assert 0.8 < raw[0] / raw[1] < 1.2
+
+
+def test_rectified_images_have_the_camera_of_these(tmp_path):
+    projection = np.array([250, 0, 159.5, 0, 0, 250, 119.5, 0, 0, 0, 1.0, 0])
+    info = TYPES.deserialize_cdr(calibration(0, 300.0), CAMERA_INFO_TYPE)
+    info = dataclasses.replace(info, p=projection)
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection("/camera_info", CAMERA_INFO_TYPE, typestore=TYPES)
+        writer.write(connection, START_NS, TYPES.serialize_cdr(info, CAMERA_INFO_TYPE))
+    bag = BagReader(tmp_path / "bag")
+    for rectified, focal_px in ((False, 300), (True, 250)):
+        camera = BagCalibration(bag, "/image", rectified=rectified).camera(240, 320)
+        assert camera.matrix[0, 0] == focal_px
+    bag.close()
 
 
 def test_what_is_no_camera_info_on_its_topic_is_left_out(tmp_path, model_set, caplog):
@@ -255,7 +273,9 @@ def test_what_is_no_camera_info_on_its_topic_is_left_out(tmp_path, model_set, ca
             for number, (connection, data) in enumerate(zip(connections, messages, strict=True)):
                 writer.write(connection, START_NS + 10 * index + number, data)
     assert main(bag_command(tmp_path / "bag", tmp_path / "out", model_set.path)) == 0
-    assert [len(faces_on(contents(tmp_path / "out"), f"/{n}/faces")) for n in "ab"] == [2, 2]
+    after = contents(tmp_path / "out")
+    assert [len(faces_on(after, f"/{name}/faces")) for name in "ab"] == [2, 2]
+    assert [m for m in after if "/faces" not in m[0]] == contents(tmp_path / "bag")
     for name in "ab":
         told = f"left out: a message on /{name}/camera_info is a std_msgs/msg/String"
         assert caplog.text.count(told) == 1
@@ -431,6 +451,30 @@ def test_a_journal_cut_anywhere_gives_the_same_messages(tmp_path, recorded, mode
         changed[damaged] ^= 0xFF
         path.write_bytes(changed)
         assert run()[0] == whole
+
+
+def test_a_run_that_is_taken_up_draws_on_the_images_themselves(tmp_path, recorded, model_set):
+    bag = BagReader(recorded)
+    messages = list(itertools.islice(bag.messages((RIGHT,)), 9))
+
+    def run(count):
+        made = []
+        with NetworkJournal(tmp_path / "journal", {"of": "this test"}) as journal:
+            calibrated = BagCalibration(bag, RIGHT, rectified=False)
+            settings = (PipelineConfig(), MetricConfig(), calibrated, journal)
+            with TopicFaces(model_set, *settings, {"faces/overlay": "/overlay"}) as stream:
+                for message in messages[:count]:
+                    needed = stream.needs_pixels()
+                    made += stream.take(message, (lambda m=message: decode(m)) if needed else None)
+                made += stream.flush()
+        return made
+
+    run(6)
+    for message, overlay in zip(messages, run(9), strict=True):
+        image_header, picture = decode(message)
+        drawn_header, drawn = decode_image(overlay.data)
+        assert drawn_header == image_header
+        assert 0 < (drawn != picture).any(axis=2).mean() < 0.5
 
 
 def test_an_unfinished_run_with_other_settings_is_not_mixed_in(tmp_path):
