@@ -4,8 +4,9 @@ Every message of IN is kept byte for byte, with its topic, type, quality of serv
 each image topic NAMESPACE/image come NAMESPACE/faces and what else --topics names, stamped and
 framed as the image, and timed as received with it; with metric poses where the topic's
 camera_info beside it is calibrated. Image topics that share a namespace get
-NAMESPACE/image/faces each instead. An interrupted run (Ctrl-C, kill, full disk, power) goes on when
-the command is repeated, and gives the messages that it would have given uninterrupted.
+NAMESPACE/image/faces each instead, and so does one whose NAMESPACE/faces is another's. An
+interrupted run (Ctrl-C, kill, full disk, power) goes on when the command is repeated, and gives the
+messages that it would have given uninterrupted.
 """
 
 from __future__ import annotations
@@ -128,13 +129,17 @@ def output_topics(
     """Topic in the bag by image topic and by name of the output."""
     image_topics, outputs = list(image_topics), list(outputs)
     shares = Counter(namespace_of(topic) for topic in image_topics)
-    bases = {}
-    for topic in image_topics:
+    places: dict[str, str] = {}
+    # A namespace is shorter than the topics in it: what is below an image topic comes after that.
+    for topic in sorted(image_topics, key=len):
         space = namespace_of(topic)
-        bases[topic] = f"{space if shares[space] == 1 else topic}/{name}"
+        is_free = shares[space] == 1 and space not in places.values()
+        places[topic] = space if is_free else topic
     return {
-        topic: {output: base + output.removeprefix("faces") for output in outputs}
-        for topic, base in bases.items()
+        topic: {
+            output: f"{places[topic]}/{name}{output.removeprefix('faces')}" for output in outputs
+        }
+        for topic in image_topics
     }
 
 

@@ -524,3 +524,17 @@ def test_names_of_the_added_topics():
         "/cam/right/faces",
         "/c/faces",
     ]
+
+
+def test_no_two_image_topics_get_their_faces_in_one_place():
+    """Below an image topic that has them under its own name, too, and below that one again."""
+    topics = ["/left/rect/small/image", "/left", "/left/rect/image", "/right", "/left/rect"]
+    named = output_topics(topics, ["faces"], "faces")
+    assert {topic: named[topic]["faces"] for topic in topics} == {
+        "/left/rect/small/image": "/left/rect/small/faces",
+        "/left": "/left/faces",
+        "/left/rect/image": "/left/rect/image/faces",
+        "/right": "/right/faces",
+        "/left/rect": "/left/rect/faces",
+    }
+    assert list(named) == topics
