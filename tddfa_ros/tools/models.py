@@ -164,6 +164,7 @@ def _out_of(args: argparse.Namespace, name: str) -> Path:
 def _make_sets(folder: Path, out: Path, regressor: str | None) -> None:
     from tddfa_ros.core.release.convert import import_release  # loads onnx, which takes a while
 
+    out = out.resolve()  # "." has no name of its own
     sets = {out: regressor}
     if regressor == "both":
         sets = {out: "mb1", out.with_name(out.name + "_mb05"): "mb05"}

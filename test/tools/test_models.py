@@ -102,7 +102,10 @@ def test_import_elsewhere_says_the_path(capsys, release_folder, tmp_path):
     assert models(capsys, "verify", folder)[0] == 0
 
 
-def test_import_of_both_regressors_makes_two_sets(capsys, release_folder, tmp_path):
+@pytest.mark.parametrize("out", ["models/x", "."])
+def test_import_of_both_regressors_makes_two_sets(
+    capsys, release_folder, tmp_path, monkeypatch, out
+):
     """With the half-width weights under both names: the networks are built from what is there."""
     folder = tmp_path / "release"
     folder.mkdir()
@@ -110,9 +113,9 @@ def test_import_of_both_regressors_makes_two_sets(capsys, release_folder, tmp_pa
         (folder / file.name).symlink_to(file)
     if not (folder / "mb1_120x120.pth").exists():
         (folder / "mb1_120x120.pth").symlink_to(release_folder / "mb05_120x120.pth")
-    status, *_ = models(
-        capsys, "import", folder, "--out", tmp_path / "models/x", "--regressor", "both"
-    )
+    (tmp_path / "models/x").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / ("models/x" if out == "." else ""))
+    status, *_ = models(capsys, "import", folder, "--out", out, "--regressor", "both")
     assert status == 0
     used = {
         path.name: model_set.read_description(path).provenance["regressor"]
