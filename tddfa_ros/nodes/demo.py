@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--overlay",
-        type=names_among(OVERLAY_PARTS),
+        type=names_among(OVERLAY_PARTS, least=1),
         default=DEFAULT_OVERLAY,
         metavar="PARTS",
         help="what the annotated video shows, separated by commas, drawn in that order: "

@@ -344,6 +344,15 @@ def test_without_a_model_set_the_command_that_gets_one_is_named(world, tmp_path,
     assert "Traceback" not in run.output
 
 
+def test_an_overlay_of_no_part_is_wrong_usage(capsys):
+    """The face node would refuse it, once it runs."""
+    # Were it taken, the unknown option would be told, and nothing run.
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", "--overlay", "", "--frobnicate"])
+    assert ended.value.code == 2
+    assert "--overlay: name at least 1 of" in capsys.readouterr().err
+
+
 def test_an_input_that_is_not_there_is_named_at_once(world, tddfa_v2_set, tmp_path):
     demo = world.run(
         *("-m", "tddfa_ros", "demo", "--model-set", str(tddfa_v2_set)),
