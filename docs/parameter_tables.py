@@ -11,12 +11,11 @@ from pathlib import Path
 
 from tddfa_ros.core.atomic_file import replacing
 from tddfa_ros.core.config import Option, options
-from tddfa_ros.nodes.parameter_files import CONFIGS_BY_NODE
+from tddfa_ros.nodes.parameter_files import CONFIGS_BY_NODE, FIXED
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCUMENTS = (REPOSITORY / "README.md", REPOSITORY / "docs" / "ros.md")
 BEGIN = "<!-- parameters of {}: made by docs/parameter_tables.py -->"
-FIXED = {"face_node": "fixed while configured", "media_source": "read at start"}
 END = "<!-- end of parameters -->"
 
 

@@ -21,6 +21,8 @@ CONFIGS_BY_NODE: dict[str, tuple[type, ...]] = {
     "face_node": (PipelineConfig, MetricConfig, FaceNodeConfig),
     "media_source": (MediaSourceConfig,),
 }
+FIXED = {"face_node": "fixed while configured", "media_source": "read at start"}
+"""What is said of the settings that cannot change at run time."""
 _INDENT = " " * 4
 
 
@@ -33,20 +35,20 @@ def parameter_file(node_name: str) -> str:
     ]
     for config_class in CONFIGS_BY_NODE[node_name]:
         for name, (default, about) in options(config_class).items():
-            described = textwrap.wrap(_description(about), 92)
+            described = textwrap.wrap(_description(about, FIXED[node_name]), 92)
             lines += [f"{_INDENT}# {line}" for line in described]
             # JSON is YAML, with strings always quoted and numbers that keep their type.
             lines += [f"{_INDENT}{name}: {json.dumps(default)}", ""]
     return "\n".join(lines[:-1]) + "\n"
 
 
-def _description(about: Option) -> str:
+def _description(about: Option, fixed: str) -> str:
     text = about.description
     if about.choices:
         text += f" Choices: {', '.join(about.choices)}."
     if about.minimum is not None and about.maximum is not None:
         text += f" Range: {about.minimum:g} to {about.maximum:g}."
-    return text if about.runtime else f"{text} Fixed while active."
+    return text if about.runtime else f"{text} {fixed.capitalize()}."
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -206,6 +206,19 @@ def test_yaml_file_agrees_with_the_code(repository, node_name):
     assert yaml.safe_load(text) == {"/**": {"ros__parameters": defaults}}
 
 
+@pytest.mark.parametrize(
+    ("node_name", "said"),
+    [("face_node", "Fixed while configured."), ("media_source", "Read at start.")],
+)
+def test_yaml_file_says_which_settings_stay_and_until_when(repository, node_name, said):
+    text = (repository / "config" / f"{node_name}.yaml").read_text()
+    settings = yaml.safe_load(text)["/**"]["ros__parameters"]
+    above = dict(zip(settings, text.split("\n\n"), strict=True))
+    for name, (_, about) in settings_of(node_name).items():
+        words = " ".join(line.strip(" #") for line in above[name].splitlines()[:-1])
+        assert words.endswith(said) != about.runtime, name
+
+
 @pytest.mark.parametrize("node_name", ["face_node", "media_source"])
 def test_declared_parameters_agree_with_the_code(make_face_node, node_name):
     node = make_face_node(model_set="") if node_name == "face_node" else MediaSource()
