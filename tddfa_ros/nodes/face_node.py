@@ -257,6 +257,11 @@ class FaceNode(LifecycleNode):
             self._images.close()
         if self._outputs is not None:
             self._outputs.close()
+        else:
+            # Where one of them could not be made, those before it are nobody's.
+            for publisher in list(self.publishers):
+                if isinstance(publisher, LifecyclePublisher):
+                    self.destroy_lifecycle_publisher(publisher)
         if self._pipeline is not None:
             self._ids_given = self._pipeline.ids_given
             self._pipeline.close()

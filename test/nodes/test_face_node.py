@@ -164,9 +164,11 @@ def test_a_transition_that_is_not_there_is_refused(make_face_node):
 def test_a_wrong_override_fails_each_configure_alike(make_face_node, override):
     name, value = override
     node = make_face_node(**{f"qos_overrides./{name}": value})
+    published = [publisher.topic_name for publisher in node.publishers]
     for _ in range(2):
         assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
         assert state_of(node) == "unconfigured"
+        assert [publisher.topic_name for publisher in node.publishers] == published
 
 
 @pytest.mark.parametrize(
