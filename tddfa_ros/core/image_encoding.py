@@ -7,6 +7,7 @@ converted in one pass; of more bits per channel the upper eight are kept (65535 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from contextlib import suppress
 
 import cv2
@@ -286,13 +287,34 @@ def bgr_from_file_bytes(data: bytes | np.ndarray, name: str, encoding: str = "")
     return image if turn is None else cv2.rotate(image, turn)
 
 
+def file_bytes_of(image: np.ndarray, suffix: str, quality: Sequence[int] = ()) -> bytes | None:
+    """Encode an image as the content of a file.
+
+    Parameters
+    ----------
+    image : (height, width) or (height, width, 3 or 4) uint8: grey, BGR or BGRA
+    suffix : of the file, with its dot; says the format
+    quality : settings of OpenCV's encoder
+
+    Returns
+    -------
+    The content, or None if the image is too large for the format.
+    """
+    with suppress(cv2.error):  # Up to OpenCV 4.6 at least; later ones answer False.
+        encoded, content = cv2.imencode(suffix, image, quality)
+        if encoded:
+            return content.tobytes()
+    return None
+
+
 def _opened(content: np.ndarray, name: str) -> Image.Image:
     """Read the header only.
 
     Pillow's own ``Image.open`` has a limit on pixels, the same for the whole process, below ours.
     """
     Image.init()
-    beginning = content[:16].tobytes()
+    # Filled up, as older versions of Pillow ask a byte alone for the second one.
+    beginning = content[:16].tobytes().ljust(16, b"\0")
     for file_format in _FILE_FORMATS:
         factory, accepts = Image.OPEN.get(file_format, (None, None))
         if factory is None:  # Pillow was built without it.

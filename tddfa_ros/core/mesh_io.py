@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from tddfa_ros.core.atomic_file import replacing
 from tddfa_ros.core.errors import ExportError
 from tddfa_ros.core.glb import glb_bytes
+from tddfa_ros.core.image_encoding import file_bytes_of
 from tddfa_ros.core.text_rows import decimal_rows, index_rows
 
 POSES = ("own", "frontal", "image")
@@ -280,13 +280,13 @@ def _write_material(path: Path, texture_bgr: np.ndarray) -> list[Path]:
 
 def _png_bytes(path: Path, texture_bgr: np.ndarray) -> bytes:
     """A texture that is for the file `path`."""
-    encoded, content = cv2.imencode(".png", texture_bgr)
-    if not encoded:
+    content = file_bytes_of(texture_bgr, ".png")
+    if content is None:
         height, width = texture_bgr.shape[:2]
         raise ExportError(
             f"{path}: a texture of {width}x{height} is too large for PNG; use a smaller size"
         )
-    return content.tobytes()
+    return content
 
 
 def _write_glb(path: Path, mesh: FaceMesh) -> list[Path]:

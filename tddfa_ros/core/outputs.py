@@ -14,6 +14,7 @@ import numpy as np
 from tddfa_ros.core import draw, mesh_io, texture
 from tddfa_ros.core.atomic_file import replacing
 from tddfa_ros.core.errors import ExportError
+from tddfa_ros.core.image_encoding import file_bytes_of
 from tddfa_ros.core.morphable import MorphableModel
 from tddfa_ros.core.render import RenderedFrame, Renderer
 from tddfa_ros.core.types import Face, MorphableParams
@@ -206,13 +207,13 @@ def encode(picture: np.ndarray, suffix: str) -> bytes:
         The picture is too large for the format.
     """
     quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if suffix == ".jpg" else []
-    encoded, content = cv2.imencode(suffix, picture, quality)
-    if not encoded:
+    content = file_bytes_of(picture, suffix, quality)
+    if content is None:
         height, width = picture.shape[:2]
         raise ExportError(
             f"a picture of {width}x{height} is too large for a {suffix} file; scale it down"
         )
-    return content.tobytes()
+    return content
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:

@@ -18,6 +18,7 @@ from tddfa_ros.core.image_encoding import (
     bgr_from_array,
     bgr_from_buffer,
     bgr_from_file_bytes,
+    file_bytes_of,
     is_known,
     require_readable,
 )
@@ -334,6 +335,30 @@ def test_what_opencv_reads_is_read_and_called_damaged_where_it_is(suffix):
 def test_formats_that_are_not_read_are_named_so(data):
     with pytest.raises(ImageError, match=r"^x: not an image of a format that is read: JPEG, PNG"):
         bgr_from_file_bytes(data, "x")
+
+
+def test_a_format_that_looks_at_more_bytes_than_there_are_is_none_of_a_short_file(monkeypatch):
+    """As older versions of Pillow do."""
+    Image.init()
+    factory = Image.OPEN["PPM"][0]
+    accepts = lambda start: start[0:1] == b"P" and start[1] in b"0123456"  # noqa: E731
+    monkeypatch.setitem(Image.OPEN, "PPM", (factory, accepts))
+    with pytest.raises(ImageError, match=r"^x: not an image of a format that is read"):
+        bgr_from_file_bytes(b"P", "x")
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".png"])
+def test_images_become_files_and_those_too_large_for_a_format_do_not(picture, suffix, monkeypatch):
+    assert np.array_equal(bgr_from_file_bytes(file_bytes_of(picture, suffix), "x"), picture)
+    smaller = file_bytes_of(picture, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, 5])
+    assert len(smaller) < len(file_bytes_of(picture, ".jpg"))
+    assert file_bytes_of(np.zeros((1, 1_000_001, 3), np.uint8), ".png") is None
+
+    def imencode(*_):
+        raise cv2.error("OpenCV(4.6.0) code in function 'imencode'")
+
+    monkeypatch.setattr(cv2, "imencode", imencode)
+    assert file_bytes_of(picture, suffix) is None
 
 
 def test_our_limit_alone_decides_and_pillows_stays_for_others(monkeypatch):
