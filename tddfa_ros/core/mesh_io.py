@@ -11,6 +11,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -217,10 +218,15 @@ def write_mesh(path: str | os.PathLike[str], mesh: FaceMesh) -> list[Path]:
         raise ExportError(f"{path}: cannot be written ({error}); fit the face again") from error
 
 
-def _write_bytes(path: Path, *parts: bytes) -> None:
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        for part in parts:
-            file.write(part)
+def _write_files(*contents: tuple[Path, Sequence[bytes]]) -> list[Path]:
+    """Write files that belong together: the first one gets its name last, none before all are."""
+    with ExitStack() as stack:
+        for path, parts in contents:
+            temporary = stack.enter_context(replacing(path))
+            with temporary.open("wb") as file:
+                for part in parts:
+                    file.write(part)
+    return [path for path, _ in contents]
 
 
 def _write_ply(path: Path, mesh: FaceMesh) -> list[Path]:
@@ -245,37 +251,34 @@ def _write_ply(path: Path, mesh: FaceMesh) -> list[Path]:
         "end_header",
         "",
     ]
-    _write_bytes(path, "\n".join(header).encode(), rows.tobytes(), faces.tobytes())
-    return [path]
+    return _write_files(
+        (path, ["\n".join(header).encode(), rows.tobytes(), faces.tobytes()]),
+    )
 
 
 def _write_obj(path: Path, mesh: FaceMesh) -> list[Path]:
     """Positions with 6 decimals, the rest with 4 or 5; texture and material beside the file."""
-    beside: list[Path] = []
+    beside: list[tuple[Path, Sequence[bytes]]] = []
     head = b"# y up, counter-clockwise\n"
     texture_bgr = None if mesh.uv is None else mesh.texture_bgr
     places = [mesh.vertices]
     if texture_bgr is None and mesh.colors_bgr is not None:
         places.append(mesh.colors_bgr[:, ::-1] / np.float32(255))
-    # All text before the texture: if it cannot be made, that of an earlier mesh stays.
     rows = [decimal_rows(b"v", np.column_stack(places), 6)]
     if mesh.uv is not None:
         rows.append(decimal_rows(b"vt", mesh.uv, 5))
     rows.append(decimal_rows(b"vn", mesh.normals, 4))
     rows.append(index_rows(mesh.triangles, len(mesh.vertices), texture=mesh.uv is not None))
     if texture_bgr is not None:
-        beside = _write_material(path, texture_bgr)
-        head += b"mtllib %s\nusemtl face\n" % os.fsencode(beside[0].name)
-    _write_bytes(path, head, *rows)
-    return [path, *beside]
-
-
-def _write_material(path: Path, texture_bgr: np.ndarray) -> list[Path]:
-    _, material, picture = mesh_files(path)
-    _write_bytes(picture, _png_bytes(picture, texture_bgr))
-    lines = [b"newmtl face", b"Ka 1 1 1", b"Kd 1 1 1", b"Ks 0 0 0", b"illum 1"]
-    _write_bytes(material, b"\n".join([*lines, b"map_Kd " + os.fsencode(picture.name), b""]))
-    return [material, picture]
+        _, material, picture = mesh_files(path)
+        lines = [b"newmtl face", b"Ka 1 1 1", b"Kd 1 1 1", b"Ks 0 0 0", b"illum 1"]
+        lines += [b"map_Kd " + os.fsencode(picture.name), b""]
+        beside = [
+            (material, [b"\n".join(lines)]),
+            (picture, [_png_bytes(picture, texture_bgr)]),
+        ]
+        head += b"mtllib %s\nusemtl face\n" % os.fsencode(material.name)
+    return _write_files((path, [head, *rows]), *beside)
 
 
 def _png_bytes(path: Path, texture_bgr: np.ndarray) -> bytes:
@@ -303,8 +306,7 @@ def _write_glb(path: Path, mesh: FaceMesh) -> list[Path]:
         texture_png=texture_png,
         colors_rgb=colors_rgb,
     )
-    _write_bytes(path, content)
-    return [path]
+    return _write_files((path, [content]))
 
 
 def _write_stl(path: Path, mesh: FaceMesh) -> list[Path]:
@@ -317,8 +319,7 @@ def _write_stl(path: Path, mesh: FaceMesh) -> list[Path]:
     )
     rows["normal"] = np.divide(across, length, out=np.zeros_like(across), where=length > 0)
     rows["corners"] = corners
-    _write_bytes(path, bytes(80), struct.pack("<I", len(rows)), rows.tobytes())
-    return [path]
+    return _write_files((path, [bytes(80), struct.pack("<I", len(rows)), rows.tobytes()]))
 
 
 _WRITERS: dict[str, Callable[[Path, FaceMesh], list[Path]]] = {

@@ -1,6 +1,7 @@
 """Mesh files, read back by trimesh and by small readers that share no code with it."""
 
 import os
+import resource
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -155,6 +156,23 @@ def test_coordinates_too_large_for_obj_are_an_error_and_leave_the_old_files(mesh
     )
     with pytest.raises(ExportError, match=r"face\.obj: cannot be written .*below 1e\+09"):
         write_mesh(tmp_path / "face.obj", vast)
+    assert [file.read_bytes() for file in files] == before
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+
+
+def test_an_obj_for_which_there_is_no_room_leaves_the_old_files(mesh, tmp_path):
+    """Though there is room for its texture."""
+    files = write_mesh(tmp_path / "face.obj", mesh)
+    before = [file.read_bytes() for file in files]
+    other = replace(mesh, texture_bgr=mesh.texture_bgr[::2])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before[0]) - 1, limits[1]))
+    try:
+        assert len(before[2]) < len(before[0])
+        with pytest.raises(ExportError, match=r"face\.obj: cannot be written \(File too large\)"):
+            write_mesh(tmp_path / "face.obj", other)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [file.read_bytes() for file in files] == before
     assert sorted(tmp_path.iterdir()) == sorted(files)
 
@@ -335,7 +353,7 @@ def test_a_writer_that_fails_leaves_the_old_file(mesh, tmp_path, monkeypatch, su
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(mesh_io, "_write_bytes", full)
+    monkeypatch.setattr(mesh_io, "_write_files", full)
     with pytest.raises(ExportError, match="No space left"):
         write_mesh(path, mesh)
     assert path.read_bytes() == b"old"
