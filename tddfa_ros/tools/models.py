@@ -13,6 +13,7 @@ import tqdm
 
 from tddfa_ros.core import model_set
 from tddfa_ros.core.errors import DownloadError, ModelSetError, TddfaError
+from tddfa_ros.core.model_set_writer import check_replaceable
 from tddfa_ros.core.release import manifest
 from tddfa_ros.core.release.fetch import Connection, fetch_release
 
@@ -153,7 +154,7 @@ def _summary(folder: Path) -> str:
 
 
 def _import(args: argparse.Namespace) -> int:
-    _make_sets(args.folder, _out_of(args, SET_NAME), args.regressor)
+    _make_sets(args.folder, _sets_of(args, args.regressor))
     return 0
 
 
@@ -161,13 +162,20 @@ def _out_of(args: argparse.Namespace, name: str) -> Path:
     return model_set.expanded(args.out or model_set.USER_FOLDER / name)
 
 
-def _make_sets(folder: Path, out: Path, regressor: str | None) -> None:
-    from tddfa_ros.core.release.convert import import_release  # loads onnx, which takes a while
-
-    out = out.resolve()  # "." has no name of its own
+def _sets_of(args: argparse.Namespace, regressor: str | None) -> dict[Path, str | None]:
+    """Folders of the sets to be made, each with its regressor; no other files are in the way."""
+    out = _out_of(args, SET_NAME).resolve()  # "." has no name of its own
     sets = {out: regressor}
     if regressor == "both":
         sets = {out: "mb1", out.with_name(out.name + "_mb05"): "mb05"}
+    for path in sets:
+        check_replaceable(path)
+    return sets
+
+
+def _make_sets(folder: Path, sets: dict[Path, str | None]) -> None:
+    from tddfa_ros.core.release.convert import import_release  # loads onnx, which takes a while
+
     for path, name in sets.items():
         made = import_release(folder, path, regressor=name, progress=_say)
         _say_made(made)
@@ -186,10 +194,10 @@ def _fetch(args: argparse.Namespace) -> int:
     if regressors == ["both"]:
         regressors = list(manifest.REGRESSORS)
     files = (*manifest.COMMON_FILES, *(manifest.REGRESSORS[name] for name in regressors))
-    out = _out_of(args, SET_NAME)
+    sets = _sets_of(args, args.regressor or regressors[0])
     connection = Connection(base_url=args.base_url or manifest.BASE_URL)
     folder = _download(args, files, connection, manifest.LICENCE_TEXT)
-    _make_sets(folder, out, args.regressor or regressors[0])
+    _make_sets(folder, sets)
     return 0
 
 
@@ -200,6 +208,7 @@ def _fetch_yunet(args: argparse.Namespace) -> int:
         raise DownloadError(f"--regressor {args.regressor}: {YUNET} takes that of its --base set")
     base = model_set.find(args.base)
     out = _out_of(args, f"{base.resolve().name}_{YUNET}")
+    check_replaceable(out)
     connection = Connection(base_url=args.base_url or yunet.BASE_URL, commit=yunet.COMMIT)
     folder = _download(args, (yunet.FILE,), connection, yunet.LICENCE_TEXT)
     made = yunet.with_yunet(base, folder / yunet.FILE.repository_path, out)

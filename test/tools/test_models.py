@@ -147,6 +147,28 @@ def test_errors_are_one_line_and_status_1(capsys, release_folder, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "options", "taken"),
+    [
+        ("tddfa_v2", [], "x"),
+        ("tddfa_v2", ["--regressor", "both"], "x_mb05"),
+        ("yunet", ["--base", "OWN"], "x"),
+    ],
+)
+def test_fetch_refuses_a_folder_of_other_files_before_it_downloads(
+    capsys, own_set, tmp_path, name, options, taken
+):
+    (tmp_path / taken).mkdir()
+    (tmp_path / taken / "notes.txt").touch()
+    options = [own_set if option == "OWN" else option for option in options]
+    # Nobody answers there: that would be told instead.
+    places = ["--out", tmp_path / "x", "--base-url", "http://127.0.0.1:9/"]
+    status, out, err = models(capsys, "fetch", name, "--yes", *options, *places)
+    assert status == 1
+    assert f"{tmp_path / taken} exists and is no model set" in err
+    assert "licence" not in out
+
+
+@pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda s: (s / "detector.onnx").write_bytes(b"x"), "detector.onnx"),
