@@ -309,6 +309,20 @@ def test_lost_faces_that_return_at_once_are_reunited_so_that_all_move_least(trac
     assert places == {left: pytest.approx(165), right: pytest.approx(225)}
 
 
+def test_as_many_lost_faces_are_reunited_as_can_be_however_far_they_went():
+    """The right one cannot be the left one, six sizes away each can be the one beside it."""
+    tracker = Tracker(PipelineConfig(lost_timeout_s=20.0))
+    for stamp_ns, places in ((0, (100, 220)), (10_000_000_000, (220, 340))):
+        tracker.begin_frame(stamp_ns, IMAGE_HW)
+        seen = [(box_at(x, 200, 11), 0.9, face_at(x, 200, 10)) for x in places]
+        tracker.add_all(seen, stamp_ns, IMAGE_HW)
+        if not stamp_ns:
+            left, right = (track.id for track in tracker.active)
+            follow(tracker, 1, 1, None, None)
+    places = {t.id: t.motion.bounds_xyxy[0] + 10 for t in tracker.active}
+    assert places == {left: pytest.approx(220), right: pytest.approx(340)}
+
+
 @pytest.mark.parametrize("score", [0.9, 0.2], ids=["clear", "faint"])
 def test_a_face_whose_track_went_astray_is_reunited_although_the_track_still_lives(tracker, score):
     """A regressor without confidence follows the wall behind a face that hid."""
@@ -553,15 +567,26 @@ def test_names_follow_the_looks_of_two_who_met(tracker):
     assert tracker.exchanged == set()
 
 
-@pytest.mark.parametrize(("level", "same"), [(0.3, True), (0.6, False), (None, False)])
-def test_a_lost_face_may_come_back_farther_away_if_it_looks_the_same(tracker, level, same):
+@pytest.mark.parametrize(
+    ("away", "level", "same"),
+    [
+        (110, 0.3, True),
+        (110, 0.35, True),
+        (110, 0.37, False),
+        (110, 0.6, False),
+        (110, None, False),
+        (185, 0.3, True),
+        (200, 0.3, False),
+    ],
+)
+def test_a_lost_face_may_come_back_farther_away_if_it_looks_the_same(tracker, away, level, same):
     begin(tracker, (100, 200))
     first = tracker.active[0].id
     frame = follow(tracker, 6, 1, face_at(100, 200, level=0.3))
     frame = follow(tracker, 1, frame, None)
-    stamp = frame * FRAME_NS
+    stamp, x = frame * FRAME_NS, 100 + away
     tracker.begin_frame(stamp, IMAGE_HW)
-    tracker.add(box_at(210, 200), 0.9, face_at(210, 200, level=level), stamp, IMAGE_HW)
+    tracker.add(box_at(x, 200), 0.9, face_at(x, 200, level=level), stamp, IMAGE_HW)
     assert (tracker.active[0].id == first) is same
 
 
@@ -585,7 +610,7 @@ def test_who_came_back_is_told_by_place_and_look_together(x, level, levels):
     assert [track.id for track in tracker.active] == [ids[int(costs.argmin())]]
 
 
-@pytest.mark.parametrize(("level", "taken"), [(0.31, True), (0.7, False)])
+@pytest.mark.parametrize(("level", "taken"), [(0.31, True), (0.44, True), (0.46, False)])
 def test_what_is_too_faint_for_a_new_face_must_look_like_the_lost_one(tracker, level, taken):
     begin(tracker, (100, 200))
     frame = follow(tracker, 6, 1, face_at(100, 200, level=0.3))
@@ -698,6 +723,13 @@ class Film:
             self.frame += 1
         return ids
 
+    def show_nobody(self):
+        """One image after a cut."""
+        self.tracker.begin_frame(self.frame * FRAME_NS, IMAGE_HW)
+        nobody = [None] * len(self.tracker.active)
+        self.tracker.update(nobody, self.frame * FRAME_NS, IMAGE_HW, cut=True)
+        self.frame += 1
+
 
 @pytest.mark.parametrize("fitted", [True, False])
 @pytest.mark.parametrize("frames", [1, 10])
@@ -725,12 +757,40 @@ def test_who_is_elsewhere_in_the_picture_after_each_cut_keeps_the_id(tracker, fr
     assert set(ids) == {"f00001"}
 
 
-def test_who_is_shown_again_after_a_cut_has_the_old_id(tracker):
+@pytest.mark.parametrize("frames", [1, 10])
+def test_who_is_shown_again_after_a_cut_has_the_old_id(tracker, frames):
     film = Film(tracker)
-    first, second = film.shoot(1, 10), film.shoot(2, 10)
-    assert film.shoot(1, 10) == first
-    assert film.shoot(2, 10) == second
+    first, second = film.shoot(1, frames), film.shoot(2, frames)
+    assert film.shoot(1, frames) == first
+    assert film.shoot(2, frames) == second
     assert first[0] != second[0]
+
+
+@pytest.mark.parametrize(("contrast", "same"), [(0.3, True), (0.45, False)])
+def test_who_is_shown_again_some_images_after_a_cut_may_have_turned(tracker, contrast, same):
+    """The looks differ by 0.12 and 0.18, and have nothing in common."""
+    film = Film(tracker)
+    before = film.shoot(1, 10, contrast=contrast)
+    film.show_nobody()
+    assert (film.shoot(2, 10, contrast=contrast)[0] == before[0]) is same
+
+
+def test_who_is_shown_again_after_a_cut_is_known_as_it_mostly_looked(tracker):
+    film = Film(tracker)
+    before = film.shoot(1, 10)
+    assert film.shoot(2, 1, cut=False) == before[:1]
+    film.show_nobody()
+    assert film.shoot(1, 1) == before[:1]
+
+
+def test_a_face_of_no_known_look_is_nobody_of_before_the_cut(tracker):
+    film = Film(tracker)
+    before = film.shoot(1, 10)
+    film.show_nobody()
+    stamp_ns = film.frame * FRAME_NS
+    tracker.begin_frame(stamp_ns, IMAGE_HW)
+    tracker.add(box_at(300, 200), 0.9, face_at(300, 200), stamp_ns, IMAGE_HW)
+    assert [track.id for track in tracker.active] != before[:1]
 
 
 def test_who_goes_on_through_a_cut_keeps_the_id(tracker):
