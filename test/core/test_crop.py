@@ -132,7 +132,8 @@ def test_rois_of_the_reference(golden):
 def test_what_is_not_finite_gives_no_crop(bad):
     image, out = noise(40, 50), np.zeros((16, 16, 3), np.uint8)
     box, points = np.float32([10, 10, 30, bad]), np.float32([[10, 10], [20, bad]])
-    assert not crop_into(image, roi_from_box(box, **V2_BOX), out)
+    with np.errstate(invalid="raise"):
+        assert not crop_into(image, roi_from_box(box, **V2_BOX), out)
     with np.errstate(invalid="ignore"):
         assert not crop_into(image, roi_from_landmarks(points, **V2_LANDMARKS), out)
 
@@ -175,6 +176,9 @@ def test_crop_of_a_large_face_at_the_border_of_a_huge_image():
     image, out = np.full((5000, 5000, 3), 200, np.uint8), np.zeros((16, 16, 3), np.uint8)
     assert crop_into(image, np.float32([-300, 0, 4500, 4800]), out)
     assert (out[:, 0] == 0).all() and (out[:, 1:] == 200).all()
+    smaller = image[:3000, :3000]
+    assert crop_into(smaller, np.float32([-1000, -1000, 4000, 4000]), out)
+    assert not crop_into(smaller, np.float32([-2000, -2000, 5000, 5000]), out)
 
 
 def test_crop_of_a_view():
@@ -200,6 +204,7 @@ def test_crop_of_a_view():
         (-np.inf, -np.inf, np.inf, np.inf),
         (-1e9, -1e9, 1e9, 1e9),
         (-1e5, -1e5, 1e5, 1e5),
+        (-2500, -2500, 2500, 2500),
         (-1e300, 0, 1e300, 100),
         (0, 0, 2.0**31, 2.0**31),
     ],

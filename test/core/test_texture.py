@@ -1,5 +1,6 @@
 """Textures: averages with known answers, and a head that turns until all of it was seen."""
 
+import weakref
 from dataclasses import replace
 
 import cv2
@@ -19,6 +20,7 @@ from tddfa_ros.core.texture import (
     complete,
     fill_mirrored,
 )
+from tddfa_ros.core.texture_layout import LARGEST_TEXTURE
 
 SIZE = 64
 
@@ -179,6 +181,35 @@ def test_a_layout_has_every_size_one_after_the_other(dome_model):
         buffer = layout.unwrapped((size, size))
         assert (buffer.height, buffer.width) == (size, size)
         assert layout.mirror_map(size).shape == (size, size, 2)
+        assert layout.unwrapped((size, size)) is buffer
+
+
+def test_a_layout_keeps_the_buffer_of_one_size_only(dome_model):
+    layout = Renderer(dome_model).texture_layout
+    first = weakref.ref(layout.unwrapped((16, 16)))
+    assert first() is not None
+    layout.unwrapped((40, 40))
+    assert first() is None
+
+
+def test_texels_of_a_layout_lie_at_their_coordinates(dome_model):
+    unwrapped = Renderer(dome_model).texture_layout.unwrapped((33, 65))
+    out = np.full((33, 65, 2), -1, np.float32)
+    unwrapped.interpolate(0, dome_model.uv, out)
+    row, column = np.nonzero(unwrapped.face == 0)
+    assert len(row) > 1000
+    expected = np.column_stack([column / 64, 1 - row / 32])
+    assert np.abs(out[row, column] - expected).max() < 1e-4
+
+
+def test_a_layout_has_sides_of_two_texels_to_the_largest(dome_model):
+    layout = Renderer(dome_model).texture_layout
+    for size_hw in ((2, 2), (LARGEST_TEXTURE, 2), (2, LARGEST_TEXTURE)):
+        buffer = layout.unwrapped(size_hw)
+        assert (buffer.height, buffer.width) == size_hw
+    for height, width in ((1, 2), (2, 1), (LARGEST_TEXTURE + 1, 2), (2, LARGEST_TEXTURE + 1)):
+        with pytest.raises(TddfaError, match=f"{height}x{width}: each side must be 2 to"):
+            layout.unwrapped((height, width))
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -186,7 +217,9 @@ def test_mirror_map_swaps_the_sides(dome_model, known):
     """The dome is symmetric in x, so its texture is in u."""
     if not known:
         dome_model = replace(dome_model, symmetry=None)
-    mirror = Renderer(dome_model).texture_layout.mirror_map(SIZE)
-    inside = mirror[..., 0] >= 0
+    layout = Renderer(dome_model).texture_layout
+    mirror = layout.mirror_map(SIZE)
+    inside = layout.unwrapped((SIZE, SIZE)).face == 0
+    assert (mirror[~inside] == -1).all()
     y, x = np.nonzero(inside)
     assert np.abs(mirror[inside] - np.column_stack([SIZE - 1 - x, y])).max() < 0.01
