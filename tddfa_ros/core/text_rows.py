@@ -48,7 +48,7 @@ def decimal_rows(prefix: bytes, values: np.ndarray, decimals: int) -> bytes:
             shown = np.where((digit > 0) | (whole > 0), shown, 0)
         text[..., at] = shown
         at -= 1
-    return _joined(prefix, text.reshape(rows, -1))
+    return _joined(prefix, text.reshape(rows, columns * text.shape[2]))
 
 
 def index_rows(triangles: np.ndarray, vertex_count: int, *, texture: bool) -> bytes:
@@ -71,7 +71,7 @@ def index_rows(triangles: np.ndarray, vertex_count: int, *, texture: bool) -> by
     words = np.concatenate([word[0], digits, *middle, digits], axis=1)
     table = words.view(f"V{words.shape[1]}")[:, 0]
     chosen = table[np.asarray(triangles).ravel()].view(np.uint8)
-    return _joined(b"f", chosen.reshape(len(triangles), -1))
+    return _joined(b"f", chosen.reshape(len(triangles), 3 * words.shape[1]))
 
 
 def _joined(prefix: bytes, text: np.ndarray) -> bytes:

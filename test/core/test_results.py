@@ -90,3 +90,22 @@ def test_frame_is_one_line_with_the_promised_keys(face):
         "reference_euler_deg",
         "quat_xyzw",
     } <= values["faces"][0].keys()
+
+
+@settings(max_examples=5)
+@given(faces())
+def test_words_and_gaps_are_those_that_json_has(face):
+    """Readers go by the words for the state; a number that is none becomes null."""
+    words = {TrackState.DETECTED: "detected", TrackState.TRACKED: "tracked"}
+    assert face_to_dict(face)["state"] == words[face.state]
+    pose = dataclasses.replace(face.pose, scale=math.nan)
+    odd = dataclasses.replace(face, score=math.inf, confidence=math.nan, pose=pose)
+    (values,) = json.loads(frame_line(FrameResult(7, 0, 480, 640, (odd,))))["faces"]
+    assert [values[key] for key in ("score", "confidence", "scale")] == [None] * 3
+    back = face_from_dict(values)
+    assert all(math.isnan(number) for number in (back.score, back.confidence, back.pose.scale))
+
+
+def test_a_frame_of_a_picture_names_its_file():
+    line = frame_line(FrameResult(0, 0, 480, 640, ()), "a b.png")
+    assert json.loads(line) == {"frame": 0, "image": "a b.png", "stamp_ns": 0, "faces": []}

@@ -33,10 +33,34 @@ def test_known_rows():
     )
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+def test_what_is_nearly_nothing_has_no_sign():
+    assert decimal_rows(b"v", np.array([[-0.0, -0.004, 0.004, -0.006]]), 2) == (
+        b"v 0.00 0.00 0.00 -0.01\n"
+    )
+
+
+def test_of_no_rows_there_is_no_text():
+    none = np.zeros((0, 3))
+    assert decimal_rows(b"v", none, 2) == b""
+    assert index_rows(none.astype(int), 5, texture=True) == b""
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30, 1e12, -1e12])
 def test_what_cannot_be_written_is_refused(bad):
-    with pytest.raises(ValueError, match="finite"):
-        decimal_rows(b"v", np.array([[bad]]), 3)
+    with pytest.raises(ValueError, match=r"values must be finite and below 1e\+12"):
+        decimal_rows(b"v", np.array([[0.0, bad]]), 3)
+
+
+def test_the_largest_numbers_are_written_in_full():
+    text = decimal_rows(b"v", np.array([[999_999_999_999.0, -999_999_999_999.0, 1.5]]), 3)
+    assert text == b"v 999999999999.000 -999999999999.000 1.500\n"
+
+
+@pytest.mark.parametrize("count", [1, 9, 10, 99, 100, 1000])
+def test_the_last_index_has_all_its_digits(count):
+    assert index_rows([[count - 1, 0, 0]], count, texture=False) == (
+        f"f {count}//{count} 1//1 1//1\n".encode()
+    )
 
 
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 1200), texture=st.booleans())
