@@ -67,6 +67,18 @@ def test_a_profile_is_not_turned():
     assert eyes_turn_rad(landmarks, np.array([0.0, 0.0, 60.0, 60.0])) == 0.0
 
 
+@pytest.mark.parametrize("box", [[0, 0, 100, 60], [0, 0, 60, 100]])
+@pytest.mark.parametrize(("distance", "turn_rad"), [(9, 0), (11, np.pi / 2)])
+def test_eyes_nearer_than_a_tenth_of_the_longer_side_are_those_of_a_profile(
+    box, distance, turn_rad
+):
+    """The subject's right eye, points 37 to 42 of iBUG's 68, is above the left one."""
+    landmarks = np.zeros((68, 3), np.float32)
+    landmarks[36:42, :2] = np.column_stack([np.arange(6), np.full(6, 40)])
+    landmarks[42:48, :2] = landmarks[36:42, :2] + [0, distance]
+    assert eyes_turn_rad(landmarks, np.array(box)) == pytest.approx(turn_rad, abs=1e-6)
+
+
 @pytest.mark.parametrize("box", [[5, 5, 5, 9], [9, 5, 5, 9], [0, 0, np.nan, 4]])
 def test_an_empty_box_is_refused(box):
     with pytest.raises(ImageError, match="box"):
