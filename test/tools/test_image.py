@@ -1,3 +1,4 @@
+import argparse
 import json
 import os
 import time
@@ -8,10 +9,13 @@ import numpy as np
 import pytest
 import trimesh
 
+from tddfa_ros.core.config import PipelineConfig
+from tddfa_ros.core.config_arguments import config_from
 from tddfa_ros.core.outputs import OUTPUTS
 from tddfa_ros.core.release.unpickle import read_pickle
 from tddfa_ros.core.results import face_from_dict
-from tddfa_ros.tools.image import output_stems
+from tddfa_ros.tools.image import SETTINGS, _files, add_arguments, output_stems
+from tddfa_ros.tools.outputs import Wishes
 
 BOX_TOLERANCE_PX = 1.0
 LANDMARK_TOLERANCE_PX = 0.5
@@ -256,12 +260,16 @@ def test_unknown_output_is_a_usage_error(run_cli):
 
 
 def test_equal_stems_do_not_overwrite_each_other(run_cli, astronaut, tddfa_v2_set, tmp_path):
-    for folder, picture in (("a", astronaut), ("b", astronaut // 2)):
+    for folder, picture in (("a", astronaut), ("b", np.zeros_like(astronaut))):
         (tmp_path / folder).mkdir()
         cv2.imwrite(str(tmp_path / folder / "x.png"), picture)
     files = tmp_path / "a" / "x.png", tmp_path / "b" / "x.png"
     done = run_cli("image", *files, "--model-set", tddfa_v2_set, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
+    assert done.stdout == (
+        f"{files[0]}: 1 face -> {tmp_path}/out/x.json\n"
+        f"{files[1]}: 0 faces -> {tmp_path}/out/x_2.json\n"
+    )
     for stem, file in zip(("x", "x_2"), files, strict=True):
         document = json.loads((tmp_path / "out" / f"{stem}.json").read_text())
         assert document["image"] == str(file)
@@ -293,6 +301,32 @@ def test_a_run_that_would_replace_an_input_is_refused(
     assert {path.name for path in tmp_path.iterdir()} == {*names, "link"}
     for name in names:
         assert (tmp_path / name).read_bytes() == b"the only copy of " + name.encode()
+
+
+@pytest.mark.parametrize(
+    ("wishes", "names"),
+    [
+        (Wishes(), ["a.json", "a_overlay.jpg"]),
+        (Wishes(overlay=(), names=("uv",)), ["a.json", "a_uv.png"]),
+        (Wishes(overlay=(), names=("glb",)), ["a.json", "a_glb.glb"]),
+        (
+            Wishes(overlay=(), names=("glb",), mesh_pose="own"),
+            ["a.json", "a_glb.glb", "a_glb_2.glb", "a_glb_3.glb"],
+        ),
+    ],
+)
+def test_no_input_is_looked_for_where_nothing_is_written(wishes, names):
+    assert list(_files(Path("out"), "a", wishes, 3)) == [Path("out", name) for name in names]
+
+
+def test_the_last_mesh_that_a_picture_may_get_is_no_input_either(run_cli, tmp_path):
+    arguments = ("a.jpg", "a_stl_7.stl", "--out", ".", "--outputs", "stl", "--mesh-pose", "own")
+    (tmp_path / "a_stl_7.stl").write_text("mine")
+    for count, refused in ((7, True), (6, False)):
+        done = run_cli("image", *arguments, "--max-faces", count, cwd=tmp_path)
+        assert done.returncode == 1
+        assert ("a_stl_7.stl: is one of the inputs" in done.stderr) is refused
+        assert (tmp_path / "a_stl_7.stl").read_text() == "mine"
 
 
 def test_results_beside_the_inputs_are_fine_where_none_is_replaced(
@@ -331,9 +365,41 @@ def test_one_odd_file_does_not_end_the_run(run_cli, astronaut, tddfa_v2_set, tmp
         assert (out / f"{stem}_obj.obj").is_file()
 
 
+def test_results_that_cannot_be_written_are_told_file_by_file(
+    run_cli, astronaut, repository, tmp_path
+):
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), astronaut)
+    (tmp_path / "out").write_text("mine")
+    done = run_cli(
+        *("image", tmp_path / "a.png", tmp_path / "b.png", "--out", tmp_path / "out"),
+        *("--model-set", repository / "models" / "embedded", "--overlay", ""),
+    )
+    assert done.returncode == 1
+    for name in ("a.json", "b.json"):
+        assert f"{tmp_path}/out/{name}: cannot be written (" in done.stderr
+    assert "choose another --out" in done.stderr
+    assert "2 of 2 files failed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_pictures_have_the_settings_of_searching_and_fitting_but_none_of_following():
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    given = {name: 3 if name.endswith(("threads", "faces")) else 0.7 for name in SETTINGS}
+    given |= {"model_set": "x", "small_faces": True}
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+    options[options.index("--small-faces=True")] = "--small-faces"
+    args = parser.parse_args(["a.png", "--out", "x", *options])
+    assert config_from(args) == PipelineConfig(**given)
+    assert not hasattr(args, "smoothing")
+
+
 def test_output_stems_are_unique_whatever_the_names():
     paths = [Path(p) for p in ("a/x.png", "b/x.jpg", "c/X.png", "d/x_2.png", "e/y.png")]
     assert output_stems(paths) == ["x", "x_2", "X_3", "x_2_2", "y"]
+    paths = [Path(p) for p in ("a/x_2.png", "a/X_3.png", "a/x.png", "b/x.png", "c/x_2.png")]
+    assert output_stems(paths) == ["x_2", "X_3", "x", "x_4", "x_2_2"]
 
 
 def test_output_stems_of_very_many_files_of_one_name_take_no_time():
