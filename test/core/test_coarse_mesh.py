@@ -36,6 +36,13 @@ def test_a_dome_stays_a_dome(dome_model):
     assert edges_used_once(mesh.triangles) > 0
 
 
+@pytest.mark.parametrize("most", [200, 20])
+def test_a_mesh_has_as_few_triangles_as_asked_where_the_best_ones_would_be_more(dome_model, most):
+    mesh = coarse_mesh(dome_model, most)
+    assert 0.9 * most <= len(mesh.triangles) <= most
+    assert np.array_equal(np.unique(mesh.triangles), np.arange(len(mesh.vertex_indices)))
+
+
 def test_it_is_the_same_each_time_and_at_every_size_of_the_model(dome_model):
     mesh = coarse_mesh(dome_model, MOST)
     large = replace(dome_model, mean=dome_model.mean * np.float32(65536))
