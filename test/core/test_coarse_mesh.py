@@ -5,7 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tddfa_ros.core.coarse_mesh import AMBIENT, coarse_mesh, full_mesh
+from tddfa_ros.core.coarse_mesh import (
+    AMBIENT,
+    CoarseMesh,
+    _representatives,
+    coarse_mesh,
+    full_mesh,
+)
 
 MOST = 600
 
@@ -66,6 +72,32 @@ def test_light_is_the_cosine_to_the_line_of_sight(dome_model):
     expected = AMBIENT + (1 - AMBIENT) * dome_model.mean[:, 2].clip(0, 1)
     rim = dome_model.mean[:, 2] < 0.1
     np.testing.assert_allclose(light[~rim], expected[~rim], atol=0.01)
+
+
+def test_light_of_a_wall_is_that_of_the_angle_it_is_seen_under():
+    """Its back has ambient light alone, as has the last vertex, which is of no triangle."""
+    points = np.float32([[100, 0, 100], [101, 0, 100], [100, 1, 100], [5, 5, 5]])
+    for triangle, cosine in (([0, 2, 1], np.sqrt(0.5)), ([0, 1, 2], 0)):
+        light = CoarseMesh(np.arange(4), np.array([triangle])).light(points)
+        expected = AMBIENT + (1 - AMBIENT) * np.array([cosine, cosine, cosine, 0])
+        np.testing.assert_allclose(light, expected, atol=0.005)
+        assert light.dtype == np.float64
+
+
+def test_light_of_an_edge_is_mostly_that_of_the_larger_triangle():
+    """One of area 2 is looked at, the other, of area 1/2, is seen from its side."""
+    points = np.array([[0, 0, 100], [0, 2, 100], [2, 0, 100], [0, 0, 101], [0, 1, 100]], float)
+    light = CoarseMesh(np.arange(5), np.array([[0, 1, 2], [0, 3, 4]])).light(points)
+    assert light[0] == pytest.approx(AMBIENT + (1 - AMBIENT) * 4 / np.sqrt(17))
+
+
+def test_each_vertex_is_the_nearest_of_those_that_merged_into_it():
+    rng = np.random.default_rng(0)
+    fine, coarse = rng.normal(size=(60, 3)), rng.normal(size=(5, 3))
+    merged_into = rng.integers(0, 5, 60)
+    for row, index in enumerate(_representatives(fine, coarse, merged_into)):
+        apart = np.linalg.norm(fine - coarse[row], axis=1)
+        assert index == np.where(merged_into == row, apart, np.inf).argmin()
 
 
 def test_light_of_degenerate_triangles_is_finite(dome_model):
