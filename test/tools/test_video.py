@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,12 +17,13 @@ from rosbags.rosbag2 import Writer
 from rosbags.typesys import Stores, get_typestore
 
 from tddfa_ros.core.config import PipelineConfig
+from tddfa_ros.core.errors import MediaError
 from tddfa_ros.core.media_stream import MediaFrame
 from tddfa_ros.core.pipeline import FacePipeline
 from tddfa_ros.core.recording import VideoWriter
 from tddfa_ros.core.sample_media import astronaut_clip
 from tddfa_ros.tools.outputs import Wishes
-from tddfa_ros.tools.video import VideoSinks, process_frames
+from tddfa_ros.tools.video import VideoSinks, _check_out, _remove_meshes, process_frames
 
 TRACK_TOLERANCE_PX = 1.0
 FRAME_NS = 33_333_333
@@ -301,6 +303,47 @@ def test_a_run_without_a_frame_leaves_no_folder_of_meshes_that_it_made(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["a_obj"]
 
 
+def test_a_folder_of_meshes_stays_where_frames_were_written_or_somebody_has_put_a_file(tmp_path):
+    stage = SimpleNamespace(wishes=Wishes(names=("obj", "ply")))
+    with VideoSinks(tmp_path / "a.mp4", 30.0, stage) as sinks:
+        sinks.lines.write("{}\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "a_obj", "a_ply"]
+    with VideoSinks(tmp_path / "b.mp4", 30.0, stage):
+        (tmp_path / "b_obj" / "mine").write_text("")
+    assert sorted(path.name for path in tmp_path.glob("b*")) == ["b_obj"]
+
+
+def test_a_folder_that_cannot_be_made_leaves_nothing_of_the_others(tmp_path):
+    stage = SimpleNamespace(wishes=Wishes(names=("depth", "obj", "ply")))
+    (tmp_path / "a_ply").symlink_to("a_ply")
+    with pytest.raises(MediaError, match=r"a_ply: cannot be made \(.*\); choose another --out"):
+        VideoSinks(tmp_path / "a.mp4", 30.0, stage)
+    assert [path.name for path in tmp_path.iterdir()] == ["a_ply"]
+
+
+def test_only_meshes_of_frames_are_taken_for_those_of_an_earlier_run(tmp_path):
+    gone = {"000000.obj", "000001_2.ply", "000012_13.glb", "000003.stl", "1000000.ply"}
+    kept = {"00001.obj", "000001.png", "000001.mtl", "000001_.obj", "000001.obj.bak", "head.obj"}
+    for name in gone | kept:
+        (tmp_path / name).write_text("")
+    _remove_meshes(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == kept
+
+
+def test_the_input_may_be_what_the_results_or_a_video_by_another_spelling_would_be(tmp_path):
+    for name in ("a.jsonl", "b.MP4", "c_depth.mp4"):
+        (tmp_path / name).write_text("")
+    for source, out, lost in (
+        ("a.jsonl", "a.mp4", True),
+        ("b.MP4", "b.MP4", True),
+        ("c_depth.mp4", "c.mp4", False),
+        ("a.jsonl", "a.avi", False),
+    ):
+        raised = pytest.raises(MediaError, match="input itself") if lost else nullcontext()
+        with raised:
+            _check_out(str(tmp_path / source), tmp_path / out, ("pncc",))
+
+
 def test_a_folder_in_the_place_of_a_mesh_is_told_in_one_line(
     run_cli, short_clip, repository, tmp_path
 ):
@@ -352,22 +395,43 @@ def time_lapse(path: Path) -> list[int]:
     return [round(index * 1e9 / 0.24) for index in range(7)]
 
 
+def image_cdr(store, image_bgr: np.ndarray, stamp_ns: int) -> memoryview:
+    """Serialise one image."""
+    types = store.types
+    stamp = types["builtin_interfaces/msg/Time"](*divmod(stamp_ns, 10**9))
+    header = types["std_msgs/msg/Header"](stamp=stamp, frame_id="camera")
+    image = types["sensor_msgs/msg/Image"](
+        header, *image_bgr.shape[:2], "bgr8", 0, 3 * image_bgr.shape[1], image_bgr.ravel()
+    )
+    return store.serialize_cdr(image, "sensor_msgs/msg/Image")
+
+
 def slow_bag(path: Path) -> list[int]:
     """Write a recording of 10 Hz, with the stamps of a clock, one image missing."""
     store = get_typestore(Stores.ROS2_JAZZY)
-    types = store.types
     stamps_ns = [1_700_000_000_123_456_789 + 100_000_000 * i for i in range(8) if i != 5]
     with Writer(path, version=9) as writer:
         connection = writer.add_connection("/image", "sensor_msgs/msg/Image", typestore=store)
         for image_bgr, stamp_ns in zip(astronaut_clip(), stamps_ns, strict=False):
-            stamp = types["builtin_interfaces/msg/Time"](*divmod(stamp_ns, 10**9))
-            header = types["std_msgs/msg/Header"](stamp=stamp, frame_id="camera")
-            image = types["sensor_msgs/msg/Image"](
-                header, *image_bgr.shape[:2], "bgr8", 0, 3 * image_bgr.shape[1], image_bgr.ravel()
-            )
-            data = store.serialize_cdr(image, "sensor_msgs/msg/Image")
-            writer.write(connection, stamp_ns, data)
+            writer.write(connection, stamp_ns, image_cdr(store, image_bgr, stamp_ns))
     return stamps_ns
+
+
+def test_of_a_bag_the_topic_that_is_named_is_read(run_cli, astronaut, repository, tmp_path):
+    bag = tmp_path / "bag"
+    store = get_typestore(Stores.ROS2_JAZZY)
+    with Writer(bag, version=9) as writer:
+        for topic, picture in (("/a/image", np.zeros_like(astronaut)), ("/b/image", astronaut)):
+            connection = writer.add_connection(topic, "sensor_msgs/msg/Image", typestore=store)
+            writer.write(connection, 10**9, image_cdr(store, picture, 10**9))
+    for options, count in (((), 0), (("--image-topic", "/b/image"), 1)):
+        out = tmp_path / f"{count}.mp4"
+        chosen = ("--model-set", repository / "models" / "embedded", *options)
+        done = run_cli("video", bag, "--out", out, *chosen)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith(f" -> {out}, {out.with_suffix('.jsonl')}\n")
+        (line,) = read_lines(out.with_suffix(".jsonl"))
+        assert len(line["faces"]) == count
 
 
 @pytest.mark.parametrize("make_source", [variable_rate_video, time_lapse, slow_bag])
