@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import http.server
+import io
 import os
 import shutil
 import threading
@@ -13,9 +14,12 @@ from onnx import TensorProto
 
 from tddfa_ros.__main__ import main
 from tddfa_ros.core import model_set
+from tddfa_ros.core.folder_lock import locked
 from tddfa_ros.core.model_set_writer import write_model_set
 from tddfa_ros.core.release import manifest, yunet
 from tddfa_ros.core.release.onnx_graph import OnnxGraph
+from tddfa_ros.tools import models as verb
+from tddfa_ros.tools.models import _progress_bars, _say, _say_made
 
 
 @pytest.fixture(autouse=True)
@@ -177,7 +181,7 @@ def test_fetch_refuses_a_folder_of_other_files_before_it_downloads(
             lambda s: (s / "model.yaml").write_text(
                 (s / "model.yaml")
                 .read_text()
-                .replace("metres_per_unit: 1.0e-06", "metres_per_unit: 0.001")
+                .replace("metres_per_unit: 1.0e-06", "metres_per_unit: 2.0e-06")
             ),
             "m between the outer corners of the eyes",
         ),
@@ -185,7 +189,7 @@ def test_fetch_refuses_a_folder_of_other_files_before_it_downloads(
             lambda s: (s / "model.yaml").write_text(
                 (s / "model.yaml")
                 .read_text()
-                .replace("metres_per_unit: 1.0e-06", "metres_per_unit: 1.0e-7")
+                .replace("metres_per_unit: 1.0e-06", "metres_per_unit: 5.0e-07")
             ),
             "m between the outer corners of the eyes",
         ),
@@ -249,6 +253,27 @@ def test_verify_finds_a_regressor_whose_fits_are_none_and_goes_on(
     assert good == f"{embedded}: in order"
 
 
+def test_verify_of_two_sets_that_are_not_in_order_is_status_1_too(capsys, tmp_path, own_set):
+    (own_set / "face_model.npz").unlink()
+    shutil.copytree(own_set, tmp_path / "models" / "again")
+    status, out, _ = models(capsys, "verify")
+    assert status == 1
+    for folder in (own_set, own_set.with_name("again")):
+        assert f"{folder}: NOT in order: " in out
+
+
+def test_a_set_that_is_found_through_a_link_is_told_by_its_name(capsys, tmp_path, own_set):
+    (tmp_path / "link").symlink_to(tmp_path / "models")
+    (tmp_path / "sets").mkdir()
+    shutil.copytree(own_set, tmp_path / "sets" / "other")
+    for path, handle in (
+        (tmp_path / "link" / "mine", "tddfa_v2"),
+        (tmp_path / "sets" / "other", tmp_path / "sets" / "other"),
+    ):
+        _say_made(model_set.load(path))
+        assert capsys.readouterr().out.endswith(f"use it with --model-set {handle}\n")
+
+
 def test_fetch_shows_the_licence_and_asks_first(capsys):
     status, out, err = models(capsys, "fetch")
     assert status == 1
@@ -256,7 +281,55 @@ def test_fetch_shows_the_licence_and_asks_first(capsys):
     assert "the licence was not accepted (see --yes)" in err
 
 
-@pytest.mark.parametrize(("answer", "goes_on"), [("y", True), ("n", False), ("", False)])
+def test_fetch_asks_nobody_who_is_not_at_a_terminal(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    status, out, err = models(capsys, "fetch")
+    assert status == 1
+    assert "[y/N]" not in out
+    assert "was not accepted" in err
+
+
+def test_fetch_says_that_it_waits_for_another_process(capsys, tmp_path, monkeypatch):
+    downloads = tmp_path / "downloads"
+    held, waits = threading.Event(), threading.Event()
+
+    def hold():
+        with locked(downloads / manifest.COMMIT[:12]):
+            held.set()
+            assert waits.wait(60)
+
+    def say(line=""):
+        _say(line)
+        if "waiting" in line:
+            waits.set()
+
+    monkeypatch.setattr(verb, "_say", say)
+    threading.Thread(target=hold, daemon=True).start()
+    assert held.wait(20)
+    given = ("fetch", "--yes", "--base-url", "http://127.0.0.1:9/", "--downloads", downloads)
+    status, out, _ = models(capsys, *given)
+    assert status == 1
+    assert out.endswith("another process is downloading these files; waiting for it\n")
+
+
+def test_progress_has_a_bar_a_file_that_stands_where_its_download_does():
+    with _progress_bars() as progress:
+        progress("a", 100, None)
+        first = progress.bar
+        progress("a", 300, 400)
+        assert progress.bar is first
+        assert (first.n, first.total, first.desc) == (300, 400, "a")
+        progress("b", 5, 50)
+        second = progress.bar
+        assert (second.n, second.total, second.desc) == (5, 50, "b")
+        assert (first.disable, second.disable) == (True, False)  # closed, or not
+    assert second.disable
+
+
+ANSWERS = {"y": True, "YES": True, " yes ": True, "n": False, "": False, "yesterday": False}
+
+
+@pytest.mark.parametrize(("answer", "goes_on"), ANSWERS.items())
 def test_fetch_takes_an_answer_on_a_terminal(capsys, monkeypatch, tmp_path, answer, goes_on):
     master, terminal = os.openpty()
     os.write(master, f"{answer}\n".encode())
@@ -319,6 +392,47 @@ def test_fetch_refuses_a_mirror_with_other_files(capsys, release_folder, tmp_pat
     assert "bfm_noneck_v3.pkl: not the expected content" in last
     assert list(downloads.rglob("bfm*")) == []
     assert not (tmp_path / "home/.cache/tddfa_ros/models").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "made"),
+    [
+        ((), {"tddfa_v2": "mb1"}),
+        (("--regressor", "mb05"), {"tddfa_v2": "mb05"}),
+        (("--regressor", "both"), {"tddfa_v2": "mb1", "tddfa_v2_mb05": "mb05"}),
+    ],
+)
+def test_fetch_makes_the_sets_that_are_asked_for(
+    capsys, tmp_path, release_folder, serve, monkeypatch, options, made
+):
+    """Of what files there are, as if they were the release's, the half-width weights as both."""
+
+    def as_there_is(file):
+        there = release_folder / file.name
+        path = there if there.exists() else release_folder / manifest.REGRESSORS["mb05"].name
+        (tmp_path / "files").mkdir(exist_ok=True)
+        (tmp_path / "files" / file.name).symlink_to(path)
+        content = path.read_bytes()
+        return dataclasses.replace(
+            file, size_bytes=len(content), git_blob_id=manifest.git_blob_id(content), sha256=""
+        )
+
+    common = tuple(as_there_is(file) for file in manifest.COMMON_FILES)
+    regressors = {name: as_there_is(file) for name, file in manifest.REGRESSORS.items()}
+    monkeypatch.setattr(manifest, "COMMON_FILES", common)
+    monkeypatch.setattr(manifest, "REGRESSORS", regressors)
+    given = ("--base-url", serve(tmp_path / "files"), "--downloads", tmp_path / "downloads")
+    status, out, err = models(capsys, "fetch", "--yes", *given, *options)
+    assert status == 0, err
+    used = {
+        path.name: model_set.read_description(path).provenance["regressor"]
+        for path in (tmp_path / "home/.cache/tddfa_ros/models").iterdir()
+    }
+    assert used == made
+    for name in made:
+        assert f"use it with --model-set {name}\n" in out
+    downloaded = {path.name for path in (tmp_path / "downloads").rglob("*.pth")}
+    assert downloaded == {manifest.DETECTOR.name, *(regressors[k].name for k in made.values())}
 
 
 def test_fetch_yunet_shows_its_licence_and_makes_a_set_of_the_base(
