@@ -76,6 +76,8 @@ def test_video_holds_its_frames_in_order_at_the_rate(tmp_path, codec):
         for level in levels:
             writer.write(flat(48, 64, level))
         assert not path.exists()
+        assert not writer.in_place
+    assert writer.in_place
     frames, rate_hz = read_video(path)
     assert rate_hz == 25.0
     assert [abs(f.mean() - v) < 4 for f, v in zip(frames, levels, strict=True)] == [True] * 6

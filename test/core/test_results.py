@@ -4,6 +4,7 @@ import math
 
 import hypothesis.extra.numpy as numpy_strategies
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -104,6 +105,15 @@ def test_words_and_gaps_are_those_that_json_has(face):
     assert [values[key] for key in ("score", "confidence", "scale")] == [None] * 3
     back = face_from_dict(values)
     assert all(math.isnan(number) for number in (back.score, back.confidence, back.pose.scale))
+
+
+@settings(max_examples=5)
+@given(faces())
+def test_a_line_that_would_be_no_json_is_not_written(face):
+    """A fit that is not finite is no face, so this is nobody's but a programmer's error."""
+    odd = dataclasses.replace(face, landmarks=face.landmarks * np.float32(np.nan))
+    with pytest.raises(ValueError, match="JSON"):
+        frame_line(FrameResult(7, 0, 480, 640, (odd,)))
 
 
 def test_a_frame_of_a_picture_names_its_file():
