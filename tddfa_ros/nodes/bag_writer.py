@@ -17,6 +17,7 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from tddfa_ros.core.atomic_file import put_in_place
+from tddfa_ros.core.errors import MediaError
 from tddfa_ros.core.named_when_done import NamedWhenDone
 from tddfa_ros.nodes.face_bytes import typestore_with_faces
 
@@ -53,8 +54,12 @@ class BagWriter(NamedWhenDone):
         # metadata.yaml names the files, and these the folder: so it is moved, not renamed.
         self._folder = self._temporary / self.path.name
         self._writer = Writer(self._folder, version=9, storage_plugin=StoragePlugin.MCAP)
-        with self._writing():
-            self._writer.open()
+        try:
+            with self._writing():
+                self._writer.open()
+        except MediaError:
+            self._remove()  # nobody closes what could not be made, and its folder may be there
+            raise
         store = typestore_with_faces()
         self._connections: dict[str, Connection] = {
             topic: self._writer.add_connection(

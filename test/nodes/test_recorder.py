@@ -15,6 +15,7 @@ from tddfa_msgs.msg import FaceArray
 from tddfa_ros.core.errors import ImageError, MediaError
 from tddfa_ros.core.media import open_media
 from tddfa_ros.core.results import face_from_dict
+from tddfa_ros.nodes.bag_writer import BagWriter
 from tddfa_ros.nodes.face_bytes import face_array_bytes, typestore_with_faces
 from tddfa_ros.nodes.face_from_message import face_from_message
 from tddfa_ros.nodes.raw_image import ImageHeader, encode_image
@@ -190,3 +191,10 @@ def test_a_bag_that_cannot_be_written_is_an_error_and_the_earlier_one_stays(tmp_
     assert not recording.bag.in_place
     assert [p.name for p in tmp_path.iterdir()] == ["bag"]
     assert earlier.read_bytes() == content
+
+
+def test_a_bag_whose_file_cannot_be_made_leaves_no_folder(tmp_path):
+    """The folder's name is as long as can be, but its file's ends in .mcap."""
+    with pytest.raises(MediaError, match=r"cannot be written \(File name too long\)"):
+        BagWriter(tmp_path / ("b" * 255), {"/image": "sensor_msgs/msg/Image"})
+    assert list(tmp_path.iterdir()) == []
