@@ -14,7 +14,7 @@ from tddfa_ros.core.config_arguments import config_from
 from tddfa_ros.core.outputs import OUTPUTS
 from tddfa_ros.core.release.unpickle import read_pickle
 from tddfa_ros.core.results import face_from_dict
-from tddfa_ros.tools.image import SETTINGS, _files, add_arguments, output_stems
+from tddfa_ros.tools.image import _files, add_arguments, output_stems
 from tddfa_ros.tools.outputs import Wishes
 
 BOX_TOLERANCE_PX = 1.0
@@ -386,8 +386,15 @@ def test_results_that_cannot_be_written_are_told_file_by_file(
 def test_pictures_have_the_settings_of_searching_and_fitting_but_none_of_following():
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    given = {name: 3 if name.endswith(("threads", "faces")) else 0.7 for name in SETTINGS}
-    given |= {"model_set": "x", "small_faces": True}
+    given = {
+        "model_set": "x",
+        "max_faces": 3,
+        "detection_threshold": 0.7,
+        "small_faces": True,
+        "confidence_threshold": 0.6,
+        "detector_threads": 1,
+        "regressor_threads": 2,
+    }
     options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
     options[options.index("--small-faces=True")] = "--small-faces"
     args = parser.parse_args(["a.png", "--out", "x", *options])

@@ -454,8 +454,26 @@ def test_fetch_yunet_shows_its_licence_and_makes_a_set_of_the_base(
     status, out, err = models(capsys, *given, "--yes")
     assert status == 0, err
     assert "use it with --model-set embedded_yunet" in out
+    assert [path.name for path in downloads.iterdir()] == [yunet.COMMIT[:12]]
     status, out, _ = models(capsys, "verify", "embedded_yunet")
     assert status == 0, out
+
+
+def test_a_base_that_is_the_present_folder_gives_its_name(
+    capsys, repository, tmp_path, monkeypatch, yunet_like
+):
+    content = yunet_like()
+    checksum = hashlib.sha256(content).hexdigest()
+    file = dataclasses.replace(yunet.FILE, size_bytes=len(content), sha256=checksum)
+    monkeypatch.setattr(yunet, "FILE", file)
+    path = tmp_path / "downloads" / yunet.COMMIT[:12] / file.repository_path
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    monkeypatch.chdir(repository / "models" / "embedded")
+    given = ("fetch", "yunet", "--base", ".", "--yes", "--downloads", tmp_path / "downloads")
+    status, out, err = models(capsys, *given)
+    assert status == 0, err
+    assert "use it with --model-set embedded_yunet" in out
 
 
 def test_fetch_yunet_refuses_a_regressor(capsys):
