@@ -253,6 +253,39 @@ def test_verify_finds_a_regressor_whose_fits_are_none_and_goes_on(
     assert good == f"{embedded}: in order"
 
 
+def detector_of_more_boxes_than_scores():
+    graph = OnnxGraph()
+    for name, shape in (("boxes_xyxy", (2, 4)), ("scores", (1,))):
+        graph.add("Identity", graph.constant(np.zeros(shape, np.float32)), output_name=name)
+    model = graph.model(
+        "unequal",
+        {"image": (TensorProto.UINT8, ["height", "width", 3])},
+        {
+            "boxes_xyxy": (TensorProto.FLOAT, ["n", 4]),
+            "scores": (TensorProto.FLOAT, ["n"]),
+        },
+    )
+    return model.SerializeToString()
+
+
+def test_verify_finds_a_detector_that_fails_only_on_an_image(capsys, repository, tmp_path):
+    base = model_set.load(repository / "models" / "embedded")
+    path = tmp_path / "models" / "broken"
+    write_model_set(
+        path,
+        face_model=base.face_model,
+        detector=base.detector,
+        detector_onnx=detector_of_more_boxes_than_scores(),
+        regressor=base.regressor,
+        regressor_onnx=base.regressor_path.read_bytes(),
+        licence="none",
+        provenance={},
+    )
+    status, out, _ = models(capsys, "verify", path)
+    assert status == 1
+    assert out.startswith(f"{path}: NOT in order: {path / 'detector.onnx'}: output 'scores' has")
+
+
 def test_verify_of_two_sets_that_are_not_in_order_is_status_1_too(capsys, tmp_path, own_set):
     (own_set / "face_model.npz").unlink()
     shutil.copytree(own_set, tmp_path / "models" / "again")
