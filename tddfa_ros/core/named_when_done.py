@@ -81,7 +81,7 @@ class NamedWhenDone(ABC):
         try:
             with self._writing():
                 self._close_file()
-                if self.count and not self._discarded and self._temporary.exists():
+                if self.count and not self._discarded and not self.in_place:
                     self._take_name()
                     self.in_place = True
         except MediaError:

@@ -129,6 +129,29 @@ def test_what_is_discarded_leaves_the_earlier_file(tmp_path):
     assert names_in(tmp_path) == ["a.jsonl", "a.mp4"]
 
 
+def test_what_is_closed_twice_stays_in_its_place(tmp_path):
+    with VideoWriter(tmp_path / "a.mp4", 30) as video, LinesWriter(tmp_path / "a.jsonl") as lines:
+        video.write(flat(48, 64, 10))
+        lines.write("10\n")
+        for writer in (video, lines):
+            writer.close()
+            assert writer.in_place
+    assert len(read_video(tmp_path / "a.mp4")[0]) == 1
+    assert (tmp_path / "a.jsonl").read_text() == "10\n"
+    assert names_in(tmp_path) == ["a.jsonl", "a.mp4"]
+
+
+@pytest.mark.parametrize("writer_class", [VideoWriter, LinesWriter])
+def test_what_somebody_removed_meanwhile_is_told(tmp_path, writer_class):
+    writer = writer_class(tmp_path / "a.mp4", *([30.0] if writer_class is VideoWriter else []))
+    writer.write(flat(48, 64, 10) if writer_class is VideoWriter else "10\n")
+    for unfinished in tmp_path.iterdir():
+        unfinished.unlink()
+    with pytest.raises(MediaError, match=r"a\.mp4: cannot be written \(No such file"):
+        writer.close()
+    assert not writer.in_place
+
+
 def test_an_error_keeps_what_was_written(tmp_path):
     with (
         pytest.raises(KeyboardInterrupt),
