@@ -23,7 +23,7 @@ from tddfa_ros.core.config import PipelineConfig
 from tddfa_ros.core.errors import MediaError
 from tddfa_ros.core.network_journal import NetworkJournal
 from tddfa_ros.core.sample_media import astronaut_clip
-from tddfa_ros.nodes.bag import _describe_run, chosen_image_topics
+from tddfa_ros.nodes.bag import _describe_run, _is_workplace, chosen_image_topics
 from tddfa_ros.nodes.face_bytes import typestore_with_faces
 from tddfa_ros.nodes.raw_image import ImageHeader, encode_image
 
@@ -112,6 +112,40 @@ def test_without_smoothing_the_faces_are_the_raw_ones_with_their_metric_poses(
     smooth, raw = (messages_on(tmp_path / "out.mcap", f"/cam/{t}") for t in ("faces", "faces/raw"))
     assert len(smooth) == len(raw) == FRAMES - 1
     assert [a == b for a, b in zip(smooth[1:], raw[1:], strict=True)] == [same] * (FRAMES - 2)
+
+
+def test_raw_faces_and_their_metric_poses_are_the_same_however_the_others_are_smoothed(
+    tmp_path, command
+):
+    raw = []
+    for smoothing in ("none", "one-euro"):
+        assert main([*command, "--topics", "faces/raw", "--smooth", smoothing]) == 0
+        raw.append(messages_on(tmp_path / "out.mcap", "/cam/faces/raw"))
+    assert raw[0] == raw[1]
+
+
+@pytest.mark.parametrize(
+    ("names", "ours"),
+    [
+        ([], True),
+        (["0.journal"], True),
+        (["0.journal", "12.journal", "bag"], True),
+        (["1.journal"], False),
+        (["0.journal", "bag.tar"], False),
+        (["0.journal", "0.journal.old"], False),
+    ],
+)
+def test_a_workplace_is_empty_or_that_of_an_unfinished_run(tmp_path, names, ours):
+    for name in names:
+        (tmp_path / name).touch()
+    assert _is_workplace(tmp_path) is ours
+
+
+def test_a_place_without_anything_is_a_workplace_and_a_file_or_a_broken_link_is_none(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    found = {name: _is_workplace(tmp_path / name) for name in ("new", "file", "link")}
+    assert found == {"new": True, "file": False, "link": False}
 
 
 def test_topics_without_images_are_not_taken(tmp_path, recorded):
