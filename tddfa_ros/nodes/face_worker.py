@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from rclpy.impl.rcutils_logger import RcutilsLogger
@@ -47,7 +49,7 @@ class FaceWorker:
     Attributes
     ----------
     processed : images whose faces were published since :meth:`start`
-    failed : images that could not be decoded or processed since :meth:`start`
+    failed : images that could not be decoded, processed or published since :meth:`start`
     timings_ms : the newest images' times by stage; ``wait`` from arrival in this process until work
         begins, ``total`` from arrival to published
     stamp_ages_s : the newest images' ages on arrival, by their stamps and the node's clock
@@ -130,11 +132,11 @@ class FaceWorker:
         """Process an image and publish its faces; errors are logged and counted."""
         with self._pipeline_lock:
             if self._running:
-                self._try_to_process(incoming)
+                self._try(partial(self._process, incoming))
 
-    def _try_to_process(self, incoming: IncomingImage) -> None:
+    def _try(self, work: Callable[[], None]) -> None:
         try:
-            self._process(incoming)
+            work()
         except ImageError as error:
             self.failed += 1
             self._log.warning(
@@ -177,22 +179,20 @@ class FaceWorker:
     def _publish_smoothed(self, results: list[FrameResult]) -> None:
         for result in results:
             pending = self._pending.pop(result.frame_index, None)
-            if pending is None:
-                continue
-            seconds = _seconds_since(pending.taken_ns)
-            self._outputs.publish(
-                result,
-                pending.header,
-                pending.camera,
-                seconds,
-                pending.dropped,
-                pending.image_bgr,
-            )
-            self.processed += 1
+            if pending is not None:
+                # One that fails takes none of those along that were held back with it.
+                self._try(partial(self._publish, result, pending))
         if results:
             newest = results[-1].frame_index
             for index in [index for index in self._pending if index < newest]:
                 del self._pending[index]
+
+    def _publish(self, result: FrameResult, pending: _Pending) -> None:
+        seconds = _seconds_since(pending.taken_ns)
+        self._outputs.publish(
+            result, pending.header, pending.camera, seconds, pending.dropped, pending.image_bgr
+        )
+        self.processed += 1
 
 
 def _seconds_since(start_ns: int) -> float:

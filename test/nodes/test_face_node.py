@@ -1,13 +1,16 @@
 import threading
 import time
 
+import numpy as np
 import pytest
 import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
+from tddfa_native.rasterize import LARGEST_SIDE
 from visualization_msgs.msg import Marker, MarkerArray
 
 from tddfa_msgs.msg import FaceArray
@@ -203,6 +206,29 @@ def test_reset_publishes_what_a_window_held_back(make_face_node, astronaut):
     assert node._worker.processed == 3
     assert node._on_reset(Trigger.Request(), Trigger.Response()).success
     assert node._worker.processed == 8
+
+
+def test_an_output_that_fails_takes_no_faces_along(make_face_node, plain_node):
+    """Of images that a window held back, none of which can be drawn."""
+    node = make_face_node(smoothing="window", window_after=3)
+    node.start()
+    answers = []
+    plain_node.create_subscription(FaceArray, "faces", answers.append, 50)
+    plain_node.create_subscription(Image, "faces/normals", answers.append, 1)
+    deadline = time.monotonic() + 20
+    while not (node.count_subscribers("faces") and node.count_subscribers("faces/normals")):
+        assert time.monotonic() < deadline
+    time.sleep(0.3)  # matched, too
+    wide = np.zeros((4, LARGEST_SIDE + 1, 3), np.uint8)
+    for number in range(3):
+        data = encode_image(wide, ImageHeader(0, number * 33_000_000, "camera"))
+        node._worker.take(IncomingImage(data, 0, number * 33_000_000, 0))
+    assert node._on_reset(Trigger.Request(), Trigger.Response()).success
+    while len(answers) < 3:
+        assert time.monotonic() < deadline
+        rclpy.spin_once(plain_node, timeout_sec=0.05)
+    assert [answer.header.stamp.nanosec for answer in answers] == [0, 33_000_000, 66_000_000]
+    assert (node._worker.processed, node._worker.failed) == (0, 3)
 
 
 def test_disabled_it_answers_what_it_held_back_and_shows_no_face(
