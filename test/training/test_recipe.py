@@ -118,13 +118,13 @@ def test_the_command_trains_in_two_processes(rig_path, tmp_path):
     command = [sys.executable, "-m", "tddfa_ros.training", "train", "regressor"]
     command += ["--rig", rig_path, "--run", tmp_path, "--recipe", "small"]
     ended = subprocess.run(
-        [*command, *"--processes 2 --examples 512 --batch 32 --replay 512".split()],
+        [*command, *"--processes 2 --examples 64 --batch 8 --replay 64".split()],
         capture_output=True,
         text=True,
         timeout=280,
     )
     assert ended.returncode == 0, ended.stderr
-    assert json.loads(ended.stdout)["seen"] == 512
+    assert json.loads(ended.stdout)["seen"] == 64
 
 
 def test_a_state_of_another_network_is_told(rig_path, tmp_path, capsys):
