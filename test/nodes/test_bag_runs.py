@@ -8,13 +8,14 @@ import os
 import shutil
 
 import cv2
-import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="nodes need ROS")
 pytest.importorskip("tddfa_msgs", reason="needs the built workspace: make setup")
 
+from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import StoragePlugin, Writer
+from sensor_msgs.msg import CameraInfo
 
 from tddfa_ros.__main__ import main
 from tddfa_ros.core import model_set
@@ -29,27 +30,12 @@ from tddfa_ros.nodes.raw_image import ImageHeader, encode_image
 
 START_S = 1_700_000_000
 FRAMES, BROKEN = 6, 4
+K = [300, 0, 159.5, 0, 300, 119.5, 0, 0, 1.0]
 STORE = typestore_with_faces()
-
-
-def calibration():
-    """CameraInfo of the 320x240 pictures."""
-    types = STORE.types
-    stamp = types["builtin_interfaces/msg/Time"](START_S, 0)
-    info = types[CAMERA_INFO_TYPE](
-        header=types["std_msgs/msg/Header"](stamp=stamp, frame_id="camera"),
-        height=240,
-        width=320,
-        distortion_model="plumb_bob",
-        d=np.zeros(5),
-        k=np.array([300, 0, 159.5, 0, 300, 119.5, 0, 0, 1.0]),
-        r=np.eye(3).ravel(),
-        p=np.zeros(12),
-        binning_x=0,
-        binning_y=0,
-        roi=types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False),
-    )
-    return STORE.serialize_cdr(info, CAMERA_INFO_TYPE)
+CALIBRATION = serialize_message(
+    CameraInfo(height=240, width=320, distortion_model="plumb_bob", d=[0.0] * 5, k=K)
+)
+"""Of the 320x240 pictures."""
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +45,7 @@ def recorded(tmp_path_factory):
         images = writer.add_connection("/cam/image", IMAGE_TYPE, typestore=STORE)
         infos = writer.add_connection("/cam/camera_info", CAMERA_INFO_TYPE, typestore=STORE)
         writer.add_connection("/silent/image", IMAGE_TYPE, typestore=STORE)
-        writer.write(infos, START_S * 10**9, calibration())
+        writer.write(infos, START_S * 10**9, CALIBRATION)
         for index, picture in enumerate(itertools.islice(astronaut_clip(), FRAMES)):
             header = ImageHeader(START_S, index * 100_000_000, "camera")
             data = encode_image(cv2.resize(picture, (320, 240)), header)
@@ -158,7 +144,7 @@ def test_topics_without_images_are_not_taken(tmp_path, recorded):
     with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         writer.add_connection("/image", IMAGE_TYPE, typestore=STORE)
         infos = writer.add_connection("/camera_info", CAMERA_INFO_TYPE, typestore=STORE)
-        writer.write(infos, 1, calibration())
+        writer.write(infos, 1, CALIBRATION)
     bag = BagReader(tmp_path / "bag")
     with pytest.raises(MediaError, match=r"no camera images; topics with images: none$"):
         chosen_image_topics(bag, ())
