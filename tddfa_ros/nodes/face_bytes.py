@@ -64,7 +64,7 @@ def face_array_bytes(
     header : of the image that it was found in
     model_set : name of the model set in use
     processing_time_s : from taking up the image
-    frames_dropped : images received but not processed so far
+    frames_dropped : images that were published but not processed so far
     metric_poses : for each face its pose or None; empty if the camera is not calibrated
     visibilities : for each face (68,) float32, 1 for landmarks that are seen; empty if not known
 

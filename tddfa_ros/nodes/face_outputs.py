@@ -108,12 +108,12 @@ class FaceOutputs:
         header: ImageHeader,
         camera: Camera | None,
         seconds: float,
-        dropped: int,
+        missed: int,
     ) -> None:
         """Publish faces before smoothing."""
         if self._raw_faces.get_subscription_count() > 0:
             frame = self._frames.frame(result, camera, smooth=False)
-            self._raw_faces.publish(self._serialized(frame, header, seconds, dropped))
+            self._raw_faces.publish(self._serialized(frame, header, seconds, missed))
 
     def publish(
         self,
@@ -121,7 +121,7 @@ class FaceOutputs:
         header: ImageHeader,
         camera: Camera | None,
         seconds: float,
-        dropped: int,
+        missed: int,
         image_bgr: np.ndarray | None,
     ) -> None:
         """Publish smoothed faces, also when there are none, and all that somebody subscribes to.
@@ -137,7 +137,7 @@ class FaceOutputs:
         seen = []
         if scene is not None and self._visibility:
             seen = [scene.frame.landmark_visibility(k) for k in range(len(scene.faces))]
-        self._faces.publish(self._serialized(frame, header, seconds, dropped, seen))
+        self._faces.publish(self._serialized(frame, header, seconds, missed, seen))
         self._metric.publish_poses(frame, header)
         self._humans.publish(frame, header)
         if scene is not None:
@@ -148,7 +148,7 @@ class FaceOutputs:
         frame: MetricFrame,
         header: ImageHeader,
         seconds: float,
-        dropped: int,
+        missed: int,
         visibilities: Sequence[np.ndarray] = (),
     ) -> bytes:
         return face_array_bytes(
@@ -156,7 +156,7 @@ class FaceOutputs:
             header,
             model_set=self._model_set_name,
             processing_time_s=0.0 if self._repeatable else seconds,
-            frames_dropped=dropped,
+            frames_dropped=missed,
             metric_poses=frame.poses,
             visibilities=visibilities,
         )

@@ -38,7 +38,7 @@ class _Pending:
     camera: Camera | None
     image_bgr: np.ndarray | None
     taken_ns: int
-    dropped: int
+    missed: int
 
 
 class FaceWorker:
@@ -160,11 +160,11 @@ class FaceWorker:
         result = self._pipeline.process(image_bgr, time_ns)
         self.newest = FittedImage(header, image_bgr, result.faces)
         self._outputs.publish_raw_faces(
-            result, header, camera, _seconds_since(taken_ns), incoming.dropped
+            result, header, camera, _seconds_since(taken_ns), incoming.missed
         )
         keep_image = self._outputs.wants_image()
         self._pending[result.frame_index] = _Pending(
-            header, camera, image_bgr if keep_image else None, taken_ns, incoming.dropped
+            header, camera, image_bgr if keep_image else None, taken_ns, incoming.missed
         )
         self._publish_smoothed(self._pipeline.smooth(result))
         self.timings_ms.append(
@@ -190,7 +190,7 @@ class FaceWorker:
     def _publish(self, result: FrameResult, pending: _Pending) -> None:
         seconds = _seconds_since(pending.taken_ns)
         self._outputs.publish(
-            result, pending.header, pending.camera, seconds, pending.dropped, pending.image_bgr
+            result, pending.header, pending.camera, seconds, pending.missed, pending.image_bgr
         )
         self.processed += 1
 

@@ -39,13 +39,13 @@ class IncomingImage:
     waited_ns : how long it lay in this process
     arrived_clock_ns : the node's clock when it came; now, where time is simulated; the system's
         clock as long as nobody says the simulated time, which is 0 until then
-    dropped : images before it that had to make room for newer ones
+    missed : images before it that were dropped or lost
     """
 
     data: bytes
     waited_ns: int
     arrived_clock_ns: int
-    dropped: int
+    missed: int
 
 
 class ImageInput:
@@ -201,7 +201,8 @@ class ImageInput:
         """Count gaps in the numbers that the middleware gives the images of one publisher.
 
         Those before an image that came while another one was worked on, or for as long after that,
-        had to make room; else they never came.
+        had to make room; else they never came. Which of both is a guess: on a busy machine this
+        thread may be late without work.
         """
         if sequence is None or self.publishers != 1:
             return
@@ -228,5 +229,5 @@ class ImageInput:
         clock = self._node.get_clock()
         clock_ns = clock.now().nanoseconds - (0 if clock.ros_time_is_active else waited_ns)
         clock_ns = clock_ns or arrived_ns
-        self._on_image(IncomingImage(data, waited_ns, clock_ns, self.dropped))
+        self._on_image(IncomingImage(data, waited_ns, clock_ns, self.dropped + self.lost))
         self._busy_until_ns = time.time_ns()

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import time
 from pathlib import Path
 
 import cv2
@@ -74,7 +75,9 @@ def assert_whole(out: Path) -> None:
     """All files can be read and tell of the same run."""
     lines, messages = read_lines(out / "faces.jsonl"), read_bag(out / "bag")
     assert len(lines) == len(messages[FACES]) > 0
-    assert len(messages[IMAGES]) >= len(lines)
+    images, answered = (list(map(stamp_ns, messages[topic])) for topic in (IMAGES, FACES))
+    # The answer to the last image may come before the image, if that must be sent once more.
+    assert [ns for ns in answered if ns not in images] in ([], answered[-1:])
     assert frame_count(out / "annotated.mp4") > 0
     leftovers = [path.name for path in out.iterdir() if ".part" in path.name]
     assert leftovers == []
@@ -380,14 +383,19 @@ def test_webcam_counts_all_frames_at_its_end_and_leaves_no_logs(world, tddfa_v2_
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     world.environment |= {"TMPDIR": str(temporary)}
-    clip = write_clip(tmp_path / "clip.mp4", 24)
+    clip = write_clip(tmp_path / "clip.mp4", 90)
     webcam = world.run(
         *("-m", "tddfa_ros", "webcam", "--device", str(clip), "--model-set", str(tddfa_v2_set))
     )
+    webcam.await_output("1 faces now")
+    # The nodes go on meanwhile, as where it has to wait for a busy machine.
+    os.kill(webcam.pid, signal.SIGSTOP)
+    time.sleep(0.5)
+    os.kill(webcam.pid, signal.SIGCONT)
     assert webcam.wait(60) == 0, webcam.output
     last = webcam.output.splitlines()[-1]
     counts = re.fullmatch(r"(\d+) frames in all, \1 faces in them, .+, (\d+) dropped", last)
-    assert counts and sum(map(int, counts.groups())) == 24, webcam.output
+    assert counts and sum(map(int, counts.groups())) == 90, webcam.output
     assert list(temporary.glob("tddfa_ros_*")) == []
 
 

@@ -91,7 +91,7 @@ def test_only_the_newest_waits(plain_node, make_input):
     work_on_the_first_while_others_come(plain_node, images)
     assert [number_in(image) for image in images.taken] == [0, COUNT - 1]
     assert (images.received, images.dropped, images.lost) == (COUNT, COUNT - 2, 0)
-    assert [image.dropped for image in images.taken] == [0, COUNT - 2]
+    assert [image.missed for image in images.taken] == [0, COUNT - 2]
     last = images.taken[-1]
     assert last.waited_ns > 0.4e9
     # By the node's clock it came then, not when it was taken.
