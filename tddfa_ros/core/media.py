@@ -323,7 +323,13 @@ def _natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
 def is_bag(path: Path | str) -> bool:
     """Whether a file or folder is a rosbag2 recording, by its name or what lies in it."""
     path = Path(path)
-    return path.suffix.lower() in BAG_SUFFIXES or (path / "metadata.yaml").is_file()
+    if path.suffix.lower() in BAG_SUFFIXES:
+        return True
+    if not (path / "metadata.yaml").is_file():
+        return False
+    # Others, too, describe what is in a folder in a file of that name.
+    recorded = any(set(found.suffixes).intersection(BAG_SUFFIXES) for found in path.iterdir())
+    return recorded or not image_paths(path)
 
 
 def is_camera(source: str) -> bool:

@@ -126,7 +126,13 @@ def chosen_image_topics(bag: BagReader, wanted: tuple[str, ...]) -> tuple[str, .
 def output_topics(
     image_topics: Iterable[str], outputs: Iterable[str], name: str
 ) -> dict[str, dict[str, str]]:
-    """Topic in the bag by image topic and by name of the output."""
+    """Topic in the bag by image topic and by name of the output.
+
+    Raises
+    ------
+    MediaError
+        Two of them would be the same.
+    """
     image_topics, outputs = list(image_topics), list(outputs)
     shares = Counter(namespace_of(topic) for topic in image_topics)
     places: dict[str, str] = {}
@@ -135,12 +141,19 @@ def output_topics(
         space = namespace_of(topic)
         is_free = shares[space] == 1 and space not in places.values()
         places[topic] = space if is_free else topic
-    return {
+    topics = {
         topic: {
             output: f"{places[topic]}/{name}{output.removeprefix('faces')}" for output in outputs
         }
         for topic in image_topics
     }
+    counts = Counter(added for named in topics.values() for added in named.values())
+    if twice := [added for added, count in counts.items() if count > 1]:
+        raise MediaError(
+            f"two topics of faces would be {twice[0]}; choose another name than --name {name}, or "
+            "fewer image topics (--image-topics)"
+        )
+    return topics
 
 
 def _require_free(bag: BagReader, topics: Iterable[str], name: str) -> None:

@@ -307,6 +307,21 @@ def test_folder_is_read_in_natural_order_and_leaves_out_what_is_broken(tmp_path)
     assert media.skipped == 1
 
 
+@pytest.mark.parametrize(
+    ("beside", "taken_for_bag"),
+    [
+        ([], True),
+        (["a.png"], False),
+        (["a.png", "a_0.mcap"], True),
+        (["a.png", "a.db3.zstd"], True),
+    ],
+)
+def test_a_folder_of_images_may_have_metadata_of_its_own(tmp_path, beside, taken_for_bag):
+    for name in ("metadata.yaml", *beside):
+        (tmp_path / name).touch()
+    assert is_bag(tmp_path) == taken_for_bag
+
+
 def test_an_image_file_beyond_all_bounds_is_an_error_and_a_folder_goes_on(tmp_path):
     huge = tmp_path / "b.jpg"
     with huge.open("wb") as stream:

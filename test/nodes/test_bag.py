@@ -538,3 +538,10 @@ def test_no_two_image_topics_get_their_faces_in_one_place():
         "/left/rect": "/left/rect/faces",
     }
     assert list(named) == topics
+
+
+def test_a_name_that_makes_one_topic_of_two_is_refused():
+    topics = ["/a/image", "/a/raw/image"]
+    with pytest.raises(MediaError, match=r"two .* /a/raw/raw; .* --name raw,"):
+        output_topics(topics, ["faces", "faces/raw"], "raw")
+    assert len(output_topics(topics, ["faces"], "raw")) == 2

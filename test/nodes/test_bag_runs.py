@@ -110,6 +110,20 @@ def test_raw_faces_and_their_metric_poses_are_the_same_however_the_others_are_sm
     assert raw[0] == raw[1]
 
 
+@pytest.mark.parametrize(("smoothing", "filtered"), [("none", []), ("one-euro", ["faces"])])
+def test_the_filter_of_metric_poses_is_that_of_smoothed_faces_alone(
+    tmp_path, command, smoothing, filtered
+):
+    runs = []
+    for cutoff_hz in ("0.1", "10"):
+        options = ["--topics", "faces,faces/raw", "--smooth", smoothing]
+        assert main([*command, *options, "--pose-min-cutoff-hz", cutoff_hz]) == 0
+        runs.append(
+            {t: messages_on(tmp_path / "out.mcap", f"/cam/{t}") for t in ("faces", "faces/raw")}
+        )
+    assert [topic for topic in runs[0] if runs[0][topic] != runs[1][topic]] == filtered
+
+
 @pytest.mark.parametrize(
     ("names", "ours"),
     [
