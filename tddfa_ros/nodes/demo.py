@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Self
 
 import rclpy
 
@@ -39,6 +40,8 @@ Ctrl-C ends early; everything recorded by then is kept.
 
 QUIET_S = 1.5
 """After the last image, silence of this length means that nothing more will come."""
+ANSWERED_QUIET_S = 0.3
+"""As much where everything that has come is answered."""
 
 FIRST_IMAGE_TIMEOUT_S = 30.0
 MESH_TIMEOUT_S = 5.0
@@ -152,12 +155,13 @@ def run(args: argparse.Namespace) -> int:
                 stop,
             )
         )
+        mesh_client = stack.enter_context(_MeshClient(session))
         say("playing    (Ctrl-C ends)")
         _play(session, recording, stop, args.duration)
         if not stop.requested:
             _check_heard(session, recording)
         if recording.statistics.processed_count:
-            _export_mesh(session, args.out / MESH_NAME)
+            mesh_client.export(args.out / MESH_NAME)
     return 0
 
 
@@ -185,7 +189,8 @@ def _play(
         session.face_node.check()
         session.media_source.check(may_end=True)
         ended = not session.media_source.running
-        if ended and now_s - heard_s > QUIET_S:
+        quiet_s = ANSWERED_QUIET_S if recording.all_answered else QUIET_S
+        if ended and now_s - heard_s > quiet_s:
             return
         if not recording.statistics.image_count:
             began_s = now_s  # the duration counts from the first image
@@ -195,20 +200,35 @@ def _play(
             return
 
 
-def _export_mesh(session: Session, path: Path) -> None:
-    """Have the face node write the face of the last image; an earlier run's mesh goes."""
-    path.unlink(missing_ok=True)
-    node = rclpy.create_node("mesh_export_client")
-    try:
+class _MeshClient:
+    """Asks a session's face node for a mesh.
+
+    Made before anything is played: until both sides know of each other may take seconds.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._node = rclpy.create_node("mesh_export_client")
         namespace = session.listener.get_namespace().rstrip("/")
         service = f"{namespace}/{session.face_node.name}/export_mesh"
+        self._client = self._node.create_client(ExportMesh, service)
+
+    def __enter__(self) -> Self:
+        """Return self."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Destroy the node."""
+        self._node.destroy_node()
+
+    def export(self, path: Path) -> None:
+        """Have the face of the last image written; an earlier run's mesh goes."""
+        path.unlink(missing_ok=True)
         request = ExportMesh.Request(format=path.suffix[1:], texture=True, file_name=path.name)
-        ask(node, service, request, MESH_TIMEOUT_S)
-        say(f"mesh     {path}")
-    except ExportError as error:
-        say(f"mesh     none: {error}")
-    finally:
-        node.destroy_node()
+        try:
+            ask(self._node, self._client, request, MESH_TIMEOUT_S)
+            say(f"mesh     {path}")
+        except ExportError as error:
+            say(f"mesh     none: {error}")
 
 
 def _check_heard(session: Session, recording: Recording) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import PurePath
 
 import rclpy
+from rclpy.client import Client
 from rclpy.exceptions import NameValidationException
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -100,7 +101,8 @@ def run(args: argparse.Namespace) -> int:
         file_name=args.file,
     )
     with _node() as node:
-        answer = ask(node, f"{args.node}/export_mesh", request, args.timeout_s)
+        client = node.create_client(ExportMesh, f"{args.node}/export_mesh")
+        answer = ask(node, client, request, args.timeout_s)
     say(f"{answer.vertex_count} vertices, {answer.triangle_count} triangles -> {answer.path}")
     return 0
 
@@ -118,16 +120,16 @@ def _node() -> Iterator[Node]:
 
 
 def ask(
-    node: Node, service: str, request: ExportMesh.Request, timeout_s: float
+    node: Node, client: Client, request: ExportMesh.Request, timeout_s: float
 ) -> ExportMesh.Response:
-    """Have a mesh written by the service of that full name; `node` is in no executor.
+    """Have a mesh written by the service that `client` of `node`, which is in no executor, calls.
 
     Raises
     ------
     ExportError
         The service is not there, does not answer, or refuses.
     """
-    client = node.create_client(ExportMesh, service)
+    service = client.service_name
     if not client.wait_for_service(timeout_s):
         others = [
             name for name, types in node.get_service_names_and_types() if SERVICE_TYPE in types

@@ -53,6 +53,7 @@ class Recording:
         self.statistics = RunStatistics()
         self.heard_count = 0
         self.discarded = False
+        self._overlay_count = 0
         self._index_by_stamp: dict[int, int] = {}
         self._times = ImageTimes(_log.warning, "arrival")
         self._stack = ExitStack()
@@ -69,6 +70,12 @@ class Recording:
     def __exit__(self, *_: object) -> None:
         """Finish all files."""
         self._stack.close()
+
+    @property
+    def all_answered(self) -> bool:
+        """Whether of each image that has come the faces have, too, and their picture."""
+        counts = self.statistics.image_count, self.statistics.processed_count, self._overlay_count
+        return 0 < min(counts) == max(counts)
 
     def discard(self) -> None:
         """Leave no file of this run behind; those of an earlier one stay."""
@@ -107,6 +114,7 @@ class Recording:
         header, image_bgr = decode_image(data)
         time_ns = self._times.of(header.stamp_ns, info["received_timestamp"])
         self.video.write(image_bgr, time_ns)
+        self._overlay_count += 1
 
 
 class Recorder(Node):

@@ -91,9 +91,10 @@ def write(
     if calibration_crops < 2:
         raise ModelSetError(f"{calibration_crops} calibration crops: ranges are told by 2 at least")
     check_replaceable(out)
+    known = None if base is None else _of_this_training(base)
     head = rig_file.load(rig)
-    regressor = _regressor(Path(run) / "regressor.pt", base, head, calibration_crops)
-    detector, detector_spec, scenes = _detector(Path(run) / "detector.pt", base, head)
+    regressor = _regressor(Path(run) / "regressor.pt", known, head, calibration_crops)
+    detector, detector_spec, scenes = _detector(Path(run) / "detector.pt", known, head)
     if score_threshold is not None:
         detector_spec = replace(detector_spec, score_threshold=score_threshold)
     face_model = face_region.build(head)
@@ -121,6 +122,14 @@ def write(
 
 
 @dataclass(frozen=True)
+class _Known:
+    """A set of this training, and what it says of itself."""
+
+    model_set: ModelSet
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class _Regressor:
     onnx: bytes
     spec: RegressorSpec
@@ -128,14 +137,12 @@ class _Regressor:
     crops_seen: Any
 
 
-def _regressor(
-    path: Path, base: str | Path | None, head: Rig, calibration_crops: int
-) -> _Regressor:
+def _regressor(path: Path, known: _Known | None, head: Rig, calibration_crops: int) -> _Regressor:
     """The network, how to use it, its weights before rounding, how many crops it has seen."""
-    if not path.exists() and base is not None:
-        known, seen = _network_of(base, _CROPS_SEEN)
-        weights = (known.path / WEIGHTS_FILE).read_bytes()
-        return _Regressor(known.regressor_path.read_bytes(), known.regressor, weights, seen)
+    if not path.exists() and known is not None:
+        base, seen = known.model_set, known.provenance[_CROPS_SEEN]
+        weights = (base.path / WEIGHTS_FILE).read_bytes()
+        return _Regressor(base.regressor_path.read_bytes(), base.regressor, weights, seen)
     net, state = _network(path, RegressorNet(head, EXPRESSIONS), head)
     crops = CropSource(head, EXPRESSIONS, seed=CALIBRATION_SEED, pool=calibration_crops)
     calibration = torch.from_numpy(crops.batch(calibration_crops).crops)
@@ -146,26 +153,25 @@ def _regressor(
     return _Regressor(export.regressor_onnx(net), _REGRESSOR_SPEC, weights, seen)
 
 
-def _detector(path: Path, base: str | Path | None, head: Rig) -> tuple[bytes, DetectorSpec, Any]:
+def _detector(path: Path, known: _Known | None, head: Rig) -> tuple[bytes, DetectorSpec, Any]:
     """The network, how to use it, and how many scenes it has seen."""
-    if path.exists() or base is None:
+    if path.exists() or known is None:
         net, state = _network(path, DetectorNet(), head)
         seen = state["seen"] + state.get("start_seen", 0)
         return export.detector_onnx(net), _DETECTOR_SPEC, seen
-    known, scenes = _network_of(base, SCENES_SEEN)
-    return known.detector_path.read_bytes(), known.detector, scenes
+    base = known.model_set
+    return base.detector_path.read_bytes(), base.detector, known.provenance[SCENES_SEEN]
 
 
-def _network_of(base: str | Path, seen: str) -> tuple[ModelSet, Any]:
-    """A set of this training, and how many examples one of its networks has seen."""
+def _of_this_training(base: str | Path) -> _Known:
     known = model_set.load(base)
     provenance = model_set.read_description(base).provenance
-    if known.licence != _LICENCE or seen not in provenance:
+    if known.licence != _LICENCE or not {_CROPS_SEEN, SCENES_SEEN} <= provenance.keys():
         raise ModelSetError(
             f"{base}: its networks are not of this training ({known.licence}), and the set would "
             "say so of them; train both, or name the embedded set"
         )
-    return known, provenance[seen]
+    return _Known(known, provenance)
 
 
 def _network(path: Path, net: torch.nn.Module, head: Rig) -> tuple[Any, dict[str, Any]]:

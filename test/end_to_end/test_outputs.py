@@ -200,5 +200,5 @@ def test_the_verb_has_a_running_node_write_a_mesh(world, probe, repository, astr
         "--face", "f9", *node, code=1
     )
     assert "end the name with one of .ply" in export("head.txt", *node, code=1)
-    told = export("--timeout-s", "3", code=1)
-    assert "no service /face_node/export_mesh within 3 s; name the node by --node: /front" in told
+    told = export("--timeout-s", "6", code=1)
+    assert "no service /face_node/export_mesh within 6 s; name the node by --node: /front" in told

@@ -87,6 +87,24 @@ def test_images_that_nobody_answers_do_not_pile_up(fitted, tmp_path):
                 assert recording._index_by_stamp == {}
 
 
+def test_all_is_answered_once_each_image_has_its_faces_and_their_picture(fitted, tmp_path):
+    info = {"source_timestamp": START_NS, "received_timestamp": START_NS}
+    answered = []
+    with Recording(tmp_path, None) as recording:
+        answered.append(recording.all_answered)
+        for stamp_ns in (0, FRAME_NS):
+            header = header_of(stamp_ns)
+            picture = encode_image(np.zeros((48, 64, 3), np.uint8), header)
+            for add, data in (
+                (recording.add_image, picture),
+                (recording.add_faces, faces_of(fitted, header)),
+                (recording.add_overlay, picture),
+            ):
+                add(data, info)
+                answered.append(recording.all_answered)
+    assert answered == [False, False, False, True, False, False, True]
+
+
 def test_video_bag_and_lines_hold_the_same_run(fitted, tmp_path):
     info = {"source_timestamp": START_NS, "received_timestamp": START_NS + 5_000_000}
     with Recording(tmp_path, 25.0) as recording:
