@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tddfa_ros.core import model_set
 from tddfa_ros.core.folder_lock import locked
 from tddfa_ros.core.model_set_writer import write_model_set
 from tddfa_ros.core.release import manifest, yunet
+from tddfa_ros.core.release.fetch import Connection
 from tddfa_ros.core.release.onnx_graph import OnnxGraph
 from tddfa_ros.tools import models as verb
 from tddfa_ros.tools.models import _progress_bars, _say, _say_made
@@ -337,6 +339,7 @@ def test_fetch_says_that_it_waits_for_another_process(capsys, tmp_path, monkeypa
             waits.set()
 
     monkeypatch.setattr(verb, "_say", say)
+    monkeypatch.setattr(verb, "Connection", partial(Connection, wait_s=0.01))
     threading.Thread(target=hold, daemon=True).start()
     assert held.wait(20)
     given = ("fetch", "--yes", "--base-url", "http://127.0.0.1:9/", "--downloads", downloads)
