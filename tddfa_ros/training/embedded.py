@@ -91,10 +91,12 @@ def write(
     if calibration_crops < 2:
         raise ModelSetError(f"{calibration_crops} calibration crops: ranges are told by 2 at least")
     check_replaceable(out)
-    known = None if base is None else _of_this_training(base)
+    regressor_state, detector_state = Path(run) / "regressor.pt", Path(run) / "detector.pt"
+    is_trained = regressor_state.exists() and detector_state.exists()
+    known = None if base is None or is_trained else _of_this_training(base)
     head = rig_file.load(rig)
-    regressor = _regressor(Path(run) / "regressor.pt", known, head, calibration_crops)
-    detector, detector_spec, scenes = _detector(Path(run) / "detector.pt", known, head)
+    regressor = _regressor(regressor_state, known, head, calibration_crops)
+    detector, detector_spec, scenes = _detector(detector_state, known, head)
     if score_threshold is not None:
         detector_spec = replace(detector_spec, score_threshold=score_threshold)
     face_model = face_region.build(head)
