@@ -55,11 +55,14 @@ class FaceOutputs:
         self._model_set_name = pipeline.model_set.name
         self._frames = MetricFrames(pipeline.model, metric_config)
         markers = FaceMarkers(pipeline.model.face_model, config.marker_rate, config.marker_mesh)
-        self._metric = MetricOutputs(node, markers)
-        self._pictures = PictureOutputs(node, config.texture_size)
+        faces_qos = QoSProfile(depth=FACES_DEPTH)
+        # A newer picture takes the place of one that a busy subscriber has not got yet. Here, too,
+        # every image counts.
+        image_qos = QoSProfile(depth=FACES_DEPTH if self._repeatable else 1)
+        self._metric = MetricOutputs(node, markers, image_qos)
+        self._pictures = PictureOutputs(node, config.texture_size, image_qos)
         self._humans = humans_output(node, wanted=config.humans)
         self.configure(configs)
-        faces_qos, image_qos = QoSProfile(depth=FACES_DEPTH), QoSProfile(depth=1)
         self._faces = node.create_lifecycle_publisher(FaceArray, "faces", faces_qos)
         self._raw_faces = node.create_lifecycle_publisher(FaceArray, "faces/raw", faces_qos)
         self._overlay = node.create_lifecycle_publisher(Image, "faces/overlay", image_qos)

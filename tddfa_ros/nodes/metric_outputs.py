@@ -30,17 +30,17 @@ class MetricOutputs:
     ----------
     node : publishers are made on it at once
     markers : of the face model in use
+    qos : of all topics but /tf
     """
 
-    def __init__(self, node: LifecycleNode, markers: FaceMarkers) -> None:
+    def __init__(self, node: LifecycleNode, markers: FaceMarkers, qos: QoSProfile) -> None:
         self.markers = markers
         self._node = node
         self._log: RcutilsLogger = node.get_logger()
         self._last_header = ImageHeader(0, 0, "")
-        one = QoSProfile(depth=1)
-        self._depth = node.create_lifecycle_publisher(Image, "faces/depth", one)
-        self._points = node.create_lifecycle_publisher(PointCloud2, "faces/points", one)
-        self._markers = node.create_lifecycle_publisher(MarkerArray, "faces/markers", one)
+        self._depth = node.create_lifecycle_publisher(Image, "faces/depth", qos)
+        self._points = node.create_lifecycle_publisher(PointCloud2, "faces/points", qos)
+        self._markers = node.create_lifecycle_publisher(MarkerArray, "faces/markers", qos)
         self._transforms = TransformOutput(node)
 
     def wants_image(self) -> bool:

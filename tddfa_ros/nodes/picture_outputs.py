@@ -54,16 +54,16 @@ class PictureOutputs:
     ----------
     node : publishers are made on it at once
     texture_size : texels a side
+    qos : of all topics
     """
 
-    def __init__(self, node: LifecycleNode, texture_size: int) -> None:
+    def __init__(self, node: LifecycleNode, texture_size: int, qos: QoSProfile) -> None:
         self._node = node
-        one = QoSProfile(depth=1)
         self._publishers = {
-            name: node.create_lifecycle_publisher(Image, picture.topic, one)
+            name: node.create_lifecycle_publisher(Image, picture.topic, qos)
             for name, picture in PICTURES.items()
         }
-        self._texture = node.create_lifecycle_publisher(Image, TEXTURE_TOPIC, one)
+        self._texture = node.create_lifecycle_publisher(Image, TEXTURE_TOPIC, qos)
         self._averages = TrackTextures(texture_size)
 
     def configure(self, texture_size: int) -> None:

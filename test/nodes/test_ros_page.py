@@ -75,6 +75,16 @@ def test_topics_are_those_of_the_active_node(page, make_face_node):
     assert written == real
 
 
+def test_with_every_image_no_picture_takes_the_place_of_another(page, make_face_node):
+    assert "With `frame_policy:=every` all of `faces/…` has depth 10" in page
+    node = make_face_node(frame_policy="every")
+    assert node.start()
+    depths = {p.topic_name: p.qos_profile.depth for p in node.publishers}
+    of_faces = {topic: depth for topic, depth in depths.items() if topic.startswith("/faces")}
+    assert len(of_faces) > 10
+    assert set(of_faces.values()) == {10}
+
+
 def test_parameter_tables_are_those_of_the_code(page, repository):
     path = repository / "docs" / "parameter_tables.py"
     spec = importlib.util.spec_from_file_location(path.stem, path)
