@@ -26,8 +26,8 @@ from tddfa_ros.nodes.run_statistics import RunStatistics
 IMAGE_TOPIC = "/image"
 FACES_TOPIC = "/faces"
 BAG_TOPICS = {IMAGE_TOPIC: "sensor_msgs/msg/Image", FACES_TOPIC: "tddfa_msgs/msg/FaceArray"}
-IMAGES_DEPTH = 30
-FACES_DEPTH = 1000
+IMAGES_QUEUE_DEPTH = 30
+FACES_QUEUE_DEPTH = 1000
 """They are small: also those that come while this process has to wait shall be counted."""
 
 _log = logging.getLogger(__name__)
@@ -123,8 +123,8 @@ class Recorder(Node):
     def __init__(self, recording: Recording) -> None:
         super().__init__("recorder")
         self._recording = recording
-        images_qos = QoSProfile(depth=IMAGES_DEPTH, reliability=ReliabilityPolicy.RELIABLE)
-        faces_qos = QoSProfile(depth=FACES_DEPTH, reliability=ReliabilityPolicy.RELIABLE)
+        images_qos = QoSProfile(depth=IMAGES_QUEUE_DEPTH, reliability=ReliabilityPolicy.RELIABLE)
+        faces_qos = QoSProfile(depth=FACES_QUEUE_DEPTH, reliability=ReliabilityPolicy.RELIABLE)
         self.create_subscription(Image, "image", recording.add_image, images_qos, raw=True)
         self.create_subscription(FaceArray, "faces", recording.add_faces, faces_qos, raw=True)
         self.create_subscription(Image, "faces/overlay", self._on_overlay, images_qos, raw=True)

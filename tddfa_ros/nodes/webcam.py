@@ -22,7 +22,7 @@ from tddfa_msgs.msg import FaceArray
 from tddfa_ros.core.interruption import Interruption
 from tddfa_ros.core.media import is_camera
 from tddfa_ros.nodes.children import NodeDiedError
-from tddfa_ros.nodes.recorder import FACES_DEPTH, stamp_ns_of
+from tddfa_ros.nodes.recorder import FACES_QUEUE_DEPTH, stamp_ns_of
 from tddfa_ros.nodes.run_statistics import RunStatistics
 from tddfa_ros.nodes.session import Session, find_model_set, say
 
@@ -57,7 +57,7 @@ class FaceCounter(Node):
         self.statistics = RunStatistics()
         self.face_count = 0
         self.processing_ms = 0.0
-        qos = QoSProfile(depth=FACES_DEPTH, reliability=ReliabilityPolicy.RELIABLE)
+        qos = QoSProfile(depth=FACES_QUEUE_DEPTH, reliability=ReliabilityPolicy.RELIABLE)
         self.create_subscription(FaceArray, "faces", self._on_faces, qos, raw=True)
 
     def _on_faces(self, data: bytes, info: dict[str, int]) -> None:
